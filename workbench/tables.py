@@ -1,0 +1,184 @@
+"""The tables that cross walls: plain polars frames with a checked schema.
+
+``check(frame, OUTCOMES)`` returns the frame with its columns in order, or raises ``TableError``
+that names the table, the column, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from workbench.text import nearest
+
+NAME = pl.String()
+
+
+class TableError(ValueError):
+    """A frame does not have the columns, types or values its table promises."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's schema: ``columns`` in order, which may be null, whether others may follow."""
+
+    name: str
+    columns: dict[str, pl.DataType]
+    required: frozenset[str]  # columns without nulls
+    open: bool = False  # may further columns follow?
+    finite: frozenset[str] = field(default_factory=frozenset)
+
+
+OUTCOMES = Table(
+    "OUTCOMES",
+    {
+        "subject": NAME,  # cell line, animal, patient
+        "treatment": NAME,  # drug or arm, by name
+        "site": NAME,  # laboratory or hospital
+        "dose": pl.Float64(),  # null where the endpoint sums over doses (an IC50)
+        "dose_unit": NAME,
+        "time_h": pl.Float64(),
+        "endpoint": NAME,
+        "value": pl.Float64(),
+        "unit": NAME,
+        "censored": pl.Int8(),  # 0 exact, +1 the truth lies above value, -1 below
+        "source": NAME,  # the screen or file it came from
+    },
+    frozenset({"subject", "treatment", "site", "endpoint", "value", "unit", "censored", "source"}),
+    finite=frozenset({"value"}),
+)
+SUBJECTS = Table("SUBJECTS", {"subject": NAME, "tissue": NAME}, frozenset({"subject"}), open=True)
+TREATMENTS = Table(
+    "TREATMENTS",
+    {"treatment": NAME, "compound": NAME, "smiles": NAME},  # compound: first InChIKey block; null without structure
+    frozenset({"treatment"}),
+    open=True,
+)
+PREDICTIONS = Table(
+    "PREDICTIONS",
+    {
+        "predictor": NAME,
+        "split": NAME,  # the rule: "unseen subject" ...
+        "fold": pl.Int32(),
+        "row": pl.Int64(),  # row number in the study's outcomes
+        "subject": NAME,
+        "treatment": NAME,
+        "tissue": NAME,
+        "endpoint": NAME,
+        "unit": NAME,
+        "predicted": pl.Float64(),  # null where the predictor abstained
+        "low": pl.Float64(),  # interval at `level`
+        "high": pl.Float64(),
+        "level": pl.Float64(),  # 0.9
+        "abstained": NAME,  # the reason, null where it answered
+        "baseline": pl.Float64(),  # mean effects of the training rows, removed by normalised metrics
+        "observed": pl.Float64(),  # null until score has unsealed it
+        "censored": pl.Int8(),
+    },
+    frozenset({"predictor", "split", "fold", "row", "subject", "treatment", "endpoint", "unit", "level"}),
+)
+METRICS = Table(
+    "METRICS",
+    {
+        "predictor": NAME,
+        "split": NAME,
+        "fold": NAME,  # "0", "1", ... or "all": the mean over folds
+        "metric": NAME,  # "RMSE", "normalised Pearson" ...
+        "value": pl.Float64(),
+        "low": pl.Float64(),  # 95 % bootstrap interval over `resampled`
+        "high": pl.Float64(),
+        "naive": pl.Float64(),  # best of the naive family on the same fold
+        "naive_predictor": NAME,
+        "unit": NAME,
+        "resampled": NAME,  # "subject" or "compound"
+        "n": pl.Int64(),  # rows scored
+        "abstained": pl.Int64(),  # rows without an answer
+    },
+    frozenset({"predictor", "split", "fold", "metric", "resampled", "n", "abstained"}),
+)
+COMPARISONS = Table(
+    "COMPARISONS",
+    {
+        "split": NAME,
+        "metric": NAME,
+        "predictor": NAME,
+        "other": NAME,
+        "difference": pl.Float64(),  # predictor minus other
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "verdict": NAME,  # "better", "worse", "no difference shown"
+        "resampled": NAME,
+    },
+    frozenset({"split", "metric", "predictor", "other", "verdict", "resampled"}),
+)
+ATTRIBUTIONS = Table(
+    "ATTRIBUTIONS",
+    {
+        "predictor": NAME,
+        "split": NAME,
+        "fold": pl.Int32(),
+        "treatment": NAME,
+        "modality": NAME,
+        "feature": NAME,
+        "value": pl.Float64(),
+        "unit": NAME,
+        "method": NAME,
+    },
+    frozenset({"predictor", "split", "fold", "treatment", "modality", "feature", "value", "unit", "method"}),
+)
+CURVES = Table(
+    "CURVES",
+    {
+        "predictor": NAME,
+        "fold": pl.Int32(),
+        "step": pl.Int64(),
+        "name": NAME,  # "training loss", "validation RMSE"
+        "value": pl.Float64(),
+        "unit": NAME,
+    },
+    frozenset({"predictor", "fold", "step", "name", "value"}),
+)
+
+TABLES = {
+    t.name: t
+    for t in (OUTCOMES, SUBJECTS, TREATMENTS, PREDICTIONS, METRICS, COMPARISONS, ATTRIBUTIONS, CURVES)
+}
+
+
+def check(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """The frame with the table's columns first and in order, categoricals accepted as strings.
+
+    Raises
+    ------
+    TableError
+        A column is missing, unknown, of another type, null or not finite where it may not be.
+    """
+    where = f"table {table.name}"
+    for column, wanted in table.columns.items():
+        if column not in frame.columns:
+            hint = nearest(column, frame.columns)
+            raise TableError(f"{where}: column {column!r} ({wanted}) is missing; found {frame.columns}.{hint}")
+        found = frame.schema[column]
+        if isinstance(wanted, pl.String) and isinstance(found, (pl.Categorical, pl.Enum)):
+            continue
+        if found != wanted:
+            raise TableError(f"{where}: column {column!r} should be {wanted}, found {found}. Cast it before.")
+    extra = [c for c in frame.columns if c not in table.columns]
+    if extra and not table.open:
+        raise TableError(f"{where}: unknown column {extra[0]!r}.{nearest(extra[0], list(table.columns))}")
+    for column in sorted(table.required):
+        if n := frame[column].null_count():
+            row = int(frame[column].is_null().arg_max() or 0)
+            raise TableError(f"{where}: column {column!r} has {n} empty cells, first in row {row}. Fill or drop them.")
+    for column in sorted(table.finite):
+        bad = ~frame[column].is_finite()
+        if bad.any():
+            row = int(bad.arg_max() or 0)
+            raise TableError(f"{where}: column {column!r} holds {frame[column][row]} in row {row}; numbers only.")
+    return frame.select([*table.columns, *extra])
+
+
+def empty(table: Table) -> pl.DataFrame:
+    """A frame of the table's schema without rows."""
+    return pl.DataFrame(schema=dict(table.columns))
