@@ -1,0 +1,244 @@
+"""The drug-response page: who wins and by how much, what was unseen, every drug, and where the numbers come from.
+
+One object, three places: ``ResponsePage(run)`` at the end of a notebook cell, ``panel serve widgets/dashboards/response.py``
+with a picker over all runs, and ``widgets.report.export`` for people without a server. It reads tables of a run only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+import param
+import polars as pl
+
+from widgets._response import pieces, summary
+from widgets._response.drug import DrugPage, html
+from widgets._response.explorer import explorer
+from widgets._response.markup import Markup, tag
+
+FIRST_RUN = "workbench run experiments/response_gdsc2_unseen-subject.toml"
+ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' "
+    "rx='6' fill='%230072b2'/%3E%3Cpath d='M6 24 L26 8' stroke='white' stroke-width='2' stroke-dasharray='3 2'/%3E"
+    "%3Ccircle cx='11' cy='19' r='3' fill='%23e69f00'/%3E%3Ccircle cx='20' cy='13' r='3' fill='white'/%3E%3C/svg%3E"
+)
+
+
+class Loaded:
+    """The tables of one run, each read once and only when a part of the page needs it."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    @cached_property
+    def rule(self) -> str:
+        """The split rule: what the scored rows had that training had not."""
+        split = dict(getattr(self.run, "params", None) or {}).get("split")
+        if split:
+            return str(split)
+        metrics = summary.read(self.run, "metrics")
+        return str(metrics["split"][0])
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, summary.Cell]]:
+        """METRICS over all folds with the verdicts of COMPARISONS, best predictor first."""
+        try:
+            comparisons: pl.DataFrame | None = self.comparisons
+        except summary.Missing:
+            comparisons = None
+        return summary.scores(summary.read(self.run, "metrics"), comparisons)
+
+    @cached_property
+    def comparisons(self) -> pl.DataFrame:
+        """COMPARISONS."""
+        return summary.read(self.run, "comparisons")
+
+    @cached_property
+    def predictions(self) -> pl.DataFrame:
+        """PREDICTIONS."""
+        return summary.read(self.run, "predictions")
+
+    @cached_property
+    def attributions(self) -> pl.DataFrame:
+        """ATTRIBUTIONS."""
+        return summary.read(self.run, "attributions")
+
+    @cached_property
+    def curves(self) -> pl.DataFrame:
+        """CURVES."""
+        return summary.read(self.run, "curves")
+
+
+_RECENT: dict[str, Loaded] = {}  # finished runs never change: visitors of one server share the last two
+
+
+def _loaded(run: Any) -> Loaded:
+    key = str(getattr(run, "run_id", ""))
+    if key in _RECENT and _RECENT[key].run.status == getattr(run, "status", None) == "FINISHED":
+        return _RECENT[key]
+    _RECENT.pop(key, None)
+    _RECENT[key] = Loaded(run)
+    while len(_RECENT) > 2:
+        _RECENT.pop(next(iter(_RECENT)))
+    return _RECENT[key]
+
+
+class ResponsePage(pn.viewable.Viewer):
+    """The page over one run, or with a picker over a store of runs.
+
+    Parameters
+    ----------
+    source
+        A run (anything with ``metrics``, ``predictions`` ... as ``workbench.runs.Run`` has them), or a store with
+        ``runs()`` and ``find(run_id)``; by default the store is ``workbench.runs``.
+    """
+
+    run_id = param.Selector(default=None, objects=[None], doc="Which run is shown")
+
+    def __init__(self, source: Any = None, **params: Any) -> None:
+        super().__init__(**params)
+        self.source = importlib.import_module("workbench.runs") if source is None else source
+        self._single = not (hasattr(self.source, "runs") and hasattr(self.source, "find"))
+        self._picker = pmui.Select(label="Run", sizing_mode="stretch_width", searchable=True, dropdown_height=420)
+        self._again = pmui.Button(label="Look for new runs", variant="outlined", width=180, height=52, margin=(12, 10))
+        self._body = pn.Column(sizing_mode="stretch_width")
+        self._picker.param.watch(lambda e: setattr(self, "run_id", e.new), "value")
+        self._again.on_click(lambda _: self.refresh())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for runs again; the run in sight stays if it is still there."""
+        if self._single:
+            self._show(self.source)
+            return
+        try:
+            frame = self.source.runs()
+        except Exception as e:  # a page must say what is wrong with the store, not die of it
+            self._body.objects = [html(pieces.problem(f"The runs cannot be listed: {e}"))]
+            return
+        if frame.is_empty():
+            self._picker.visible = False
+            self._body.objects = [html(nothing_yet())]
+            return
+        frame = frame.sort("started", descending=True, nulls_last=True)
+        options = {label(r): r["run_id"] for r in frame.iter_rows(named=True)}
+        ids = list(options.values())
+        self.param["run_id"].objects = [None, *ids]
+        wanted = self.run_id if self.run_id in ids else _first_finished(frame)
+        self._picker.param.update(options=options, value=wanted, visible=True)
+        if self.run_id == wanted:
+            self._open()
+        self.run_id = wanted
+
+    @param.depends("run_id", watch=True)
+    def _open(self) -> None:
+        if self.run_id is None:
+            return
+        self._picker.value = self.run_id
+        try:
+            run = self.source.find(self.run_id)
+        except Exception as e:  # the store's own words tell more than ours
+            self._body.objects = [html(pieces.problem(f"Run {self.run_id} cannot be opened: {e}"))]
+            return
+        self._show(run)
+
+    def _show(self, run: Any) -> None:
+        loaded = _loaded(run)
+        parts = [
+            ("Who wins", lambda: overview(loaded)),
+            ("Explore predictions", lambda: explorer(loaded.predictions, list(loaded.scores))),
+            ("One drug", lambda: DrugPage(loaded)),
+            ("Learning curves", lambda: html(pieces.curves(loaded.curves))),
+            ("Provenance", lambda: html(pieces.provenance(run))),
+        ]
+        rooms = [pn.Column(sizing_mode="stretch_width", min_height=200) for _ in parts]
+        tabs = pmui.Tabs(*[(name, room) for (name, _), room in zip(parts, rooms, strict=True)],
+                         sizing_mode="stretch_width", dynamic=True)  # fmt: skip
+
+        def fill(_: Any = None) -> None:
+            room = rooms[tabs.active]
+            if not room.objects:  # a part is made when it is first looked at
+                room.objects = [shown(parts[tabs.active][1])]
+
+        tabs.param.watch(fill, "active")
+        fill()
+        self._body.objects = [html(title(run)), tabs]
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        if self._single:
+            return self._body
+        return pn.Column(pn.Row(self._picker, self._again, sizing_mode="stretch_width"), self._body,
+                         sizing_mode="stretch_width")  # fmt: skip
+
+
+def shown(make: Callable[[], Any]) -> Any:
+    """What ``make`` returns, or in its place what is missing and what to do."""
+    try:
+        return make()
+    except summary.Missing as e:
+        return html(pieces.problem(str(e)))
+
+
+def title(run: Any) -> Markup:
+    """Name, study and digest, status and date of a run, in one line above everything."""
+    known = dict(summary.provenance(run))
+    facts = [known["Study"], f"digest {known['Study digest (SHA-256)'][:12]}", known["Status"], known["Started"]]
+    return tag("div", tag("h1", known["Run"]), tag("p", " · ".join(facts), class_="low"))
+
+
+def overview(loaded: Loaded) -> pn.Column:
+    """Headline, two pictures, the table of scores, and the paired comparisons."""
+    found = loaded.scores
+    metrics = summary.ordered(list({m for cells in found.values() for m in cells}))
+    pictures = tag("div", *[pieces.forest(found, m) for m in metrics[:2]], class_="figures")
+    try:
+        comparisons = pieces.verdicts(summary.sorted_comparisons(loaded.comparisons, list(found)))
+    except summary.Missing as e:
+        comparisons = pieces.problem(str(e))
+    return pn.Column(
+        html(pieces.headline(found, loaded.rule)), html(pictures), html(pieces.leaderboard(found)), html(comparisons),
+        sizing_mode="stretch_width",
+    )  # fmt: skip
+
+
+def nothing_yet() -> Markup:
+    """What to do when there is no run at all."""
+    return tag(
+        "div",
+        tag("h2", "No runs yet"),
+        tag("p", "Record one, then look again: ", tag("code", FIRST_RUN), ", or the whole path at once: ",
+            tag("code", "make demo"), class_="problem"),
+    )  # fmt: skip
+
+
+def label(row: dict[str, Any]) -> str:
+    """A run in the picker: name, study, split, date, status, and the start of its id, which tells equal names apart."""
+    parts = [row["name"], row["study"], row["split"], summary.when(row["started"]), row["status"], row["run_id"][:8]]
+    return "  ·  ".join(str(p) for p in parts if p)
+
+
+def _first_finished(frame: pl.DataFrame) -> str:
+    finished = frame.filter(pl.col("status") == "FINISHED")
+    return str((finished if finished.height else frame)["run_id"][0])
+
+
+def page(source: Any = None) -> pmui.Page:
+    """The whole page as it is served."""
+    shown = ResponsePage(source)
+    if pn.state.location is not None:
+        pn.state.location.sync(shown, {"run_id": "run"})
+    return pmui.Page(
+        title="Drug response · Translational Workbench", favicon=ICON, theme_toggle=False, main_width=1500,
+        main=[pn.Column(shown, sizing_mode="stretch_width", margin=(16, 20))],
+        theme_config={"palette": {"primary": {"main": "#0072b2"}}},
+    )  # fmt: skip
+
+
+if pn.state.served:
+    pn.extension()
+    page().servable()
