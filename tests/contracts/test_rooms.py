@@ -1,0 +1,140 @@
+"""The folder is the registry: every file of a room that multiplies keeps that room's contract once it appears."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from workbench import rooms
+
+ROOT = Path(__file__).resolve().parents[2]
+MULTIPLY = ["formats", "sources", "modalities", "predictors", "benches"]
+FOLDERS = {f"workbench.{room}": ROOT / "workbench" / room for room in MULTIPLY}
+FOLDERS["widgets.dashboards"] = ROOT / "widgets" / "dashboards"
+
+
+def members(*rooms_wanted: str) -> list[Any]:
+    """(room, file) of every public file, found by looking at the folder and not through the code under test."""
+    return [
+        pytest.param(room, f.stem, id=f"{room}.{f.stem}")
+        for room in rooms_wanted or FOLDERS
+        for f in sorted(FOLDERS[room].glob("*.py"))
+        if not f.stem.startswith("_")
+    ]
+
+
+def source(room: str, name: str) -> str:
+    return (FOLDERS[room] / f"{name}.py").read_text(encoding="utf-8")
+
+
+def public(module: ModuleType, kind: Callable[[Any], bool]) -> dict[str, Any]:
+    """What ``module`` itself defines and shows."""
+    return {
+        name: thing
+        for name, thing in inspect.getmembers(module, kind)
+        if not name.startswith("_") and thing.__module__ == module.__name__
+    }
+
+
+@pytest.mark.parametrize("room", FOLDERS)
+def test_the_room_lists_exactly_its_public_files(room: str) -> None:
+    if not (FOLDERS[room] / "__init__.py").is_file():
+        pytest.skip(f"{room} has no __init__.py yet")
+    assert rooms.names(room) == [p.values[1] for p in members(room)]
+
+
+@pytest.mark.parametrize(("room", "name"), members())
+def test_a_member_loads_and_every_public_thing_says_what_it_is(room: str, name: str) -> None:
+    module = rooms.load(room, name)
+    assert (module.__doc__ or "").strip().splitlines()[0].rstrip().endswith((".", ":", "?"))
+    things = public(module, lambda t: inspect.isfunction(t) or inspect.isclass(t))
+    assert things, f"{room}.{name} shows nothing: a file whose name has no underscore is a member of its room"
+    silent = [n for n, t in things.items() if not (t.__dict__.get("__doc__") if inspect.isclass(t) else t.__doc__)]
+    assert silent == []
+
+
+@pytest.mark.parametrize(("room", "name"), members())
+def test_a_member_has_type_hints_and_future_annotations(room: str, name: str) -> None:
+    tree = ast.parse(source(room, name))
+    assert any(isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in tree.body)
+    bare = [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is None
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize(("room", "name"), members())
+def test_a_member_imports_no_sibling(room: str, name: str) -> None:
+    """Said here too, since lint-imports cannot see an import spelled ``from workbench import formats``."""
+    siblings = {f.stem for f in FOLDERS[room].glob("*.py") if not f.stem.startswith("_")} - {name}
+    met = set()
+    for node in ast.walk(ast.parse(source(room, name))):
+        if isinstance(node, ast.ImportFrom) and node.module == room:
+            met |= {alias.name for alias in node.names} & siblings
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{room}."):
+            met |= {(node.module or "").removeprefix(f"{room}.")} & siblings
+        elif isinstance(node, ast.Import):
+            met |= {a.name.removeprefix(f"{room}.") for a in node.names if a.name.startswith(f"{room}.")} & siblings
+    assert met == set()
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.formats"))
+def test_a_format_reads_bytes_and_opens_no_path(room: str, name: str) -> None:
+    module = importlib.import_module(f"{room}.{name}")
+    first, second = [*inspect.signature(module.read).parameters.values()][:2]
+    assert [(first.name, first.annotation), (second.name, second.annotation)] == [("data", "bytes"), ("file", "str")]
+    calls = {ast.unparse(n.func) for n in ast.walk(ast.parse(source(room, name))) if isinstance(n, ast.Call)}
+    assert not [c for c in calls if c in ("open", "io.open") or c.endswith((".read_bytes", ".read_text"))]
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.formats"))
+@pytest.mark.parametrize("data", [b"", b"\0" * 512, b"PK\x03\x04 not what it says", bytes(range(256)) * 8])
+def test_a_format_refuses_rubbish_with_the_file_named(room: str, name: str, data: bytes) -> None:
+    from workbench.formats import FormatError
+
+    module = importlib.import_module(f"{room}.{name}")
+    needed = [p for p in inspect.signature(module.read).parameters.values() if p.default is p.empty][2:]
+    more: dict[str, Any] = {p.name: {} for p in needed}  # csv: the columns asked for
+    if "columns" in more:
+        import polars as pl
+
+        more["columns"] = {"subject": pl.String, "value": pl.Float64}
+    with pytest.raises(FormatError, match=re.escape("planted.bin")):
+        module.read(data, "planted.bin", **more)
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.sources"))
+def test_a_source_fetches_and_builds_and_takes_an_archive_from_disk(room: str, name: str) -> None:
+    """People without an index hand the archive over; nothing is built over an existing study unasked."""
+    module = importlib.import_module(f"{room}.{name}")
+    fetch, build = inspect.signature(module.fetch).parameters, inspect.signature(module.build).parameters
+    assert fetch["archive"].default is None and build["archive"].default is None
+    assert build["replace"].default is False
+
+
+# --- dashboards ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "name"), members("widgets.dashboards"))
+def test_a_dashboard_gives_its_page_and_serves_it_only_when_served(room: str, name: str) -> None:
+    module = importlib.import_module(f"{room}.{name}")
+    assert all(p.default is not p.empty for p in inspect.signature(module.page).parameters.values())
+    text = source(room, name)
+    assert "pn.state.served" in text and ".servable(" in text
+    assert "FastListTemplate" not in text, "it fetches fonts from outside; panel_material_ui.Page does not"
