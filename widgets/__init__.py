@@ -1,0 +1,32 @@
+"""Notebook widgets: one widget is one ``.py`` and one ``.js`` of the same stem; they see tables, never models.
+
+``import widgets`` is light: a widget's file is imported when its name is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from widgets.prediction_explorer import PredictionExplorer
+    from widgets.study_browser import StudyBrowser
+    from widgets.training_panel import TrainingPanel
+
+__all__ = ["PredictionExplorer", "StudyBrowser", "TrainingPanel"]
+
+_ROOMS = {
+    "PredictionExplorer": "widgets.prediction_explorer",
+    "StudyBrowser": "widgets.study_browser",
+    "TrainingPanel": "widgets.training_panel",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"widgets has no {name!r}; it has {', '.join(__all__)}.")
+    return getattr(importlib.import_module(_ROOMS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
