@@ -13,10 +13,11 @@ def main(junit: Path) -> int:
         print(f"{junit}: pytest wrote no results, so nothing ran")
         return 2
     cases = list(ElementTree.parse(junit).iter("testcase"))
-    browser = [c for c in cases if ".browser." in f".{c.get('classname')}."]
+    named = {case: ".".join(filter(None, (case.get("classname"), case.get("name")))) for case in cases}
+    browser = [case for case in cases if named[case].startswith("tests.browser.")]
     skipped = [(c, why) for c in cases if (why := c.find("skipped")) is not None and why.get("type") != "pytest.xfail"]
     for case, why in skipped:
-        print(f"{case.get('classname')}.{case.get('name')}: {why.get('message')}")
+        print(f"{named[case]}: {why.get('message')}")
     missing = [case for case, _ in skipped if case in browser]
     print(f"{len(cases)} tests, {len(skipped)} skipped; {len(browser)} browser tests, {len(missing)} skipped")
     if not browser:
