@@ -76,11 +76,15 @@ class sigterm_raises:
         self._held = True
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.release(raising=error is None)
+
+    def release(self, raising: bool = True) -> None:
+        """Put the handler before back; a signal that was held is raised now when ``raising``."""
         if self._pid != os.getpid():
             return
         # a handler that was not set from Python reads as None and cannot be put back
         signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
-        if self._pending and error is None:
+        if self._pending and raising:
             raise Terminated
 
 

@@ -163,7 +163,7 @@ class Run:
             owners = [e for e in (self._entity, *self._more(path)) if f"sha256 {path}" in self._digests(e)]
             frames = [tables.check(pl.read_parquet(io.BytesIO(self._bytes(e, path))), schema) for e in owners]
             if len(frames) > 1:  # one may hold categorical names, another strings
-                frames = [f.cast(dict(schema.columns)) for f in frames]
+                frames = [f.cast(pl.Schema(schema.columns)) for f in frames]
             self._tables[schema.name] = pl.concat(frames) if frames else tables.empty(schema)
         return self._tables[schema.name]
 

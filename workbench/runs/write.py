@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +96,9 @@ class _Open:
     def figure(self, name: str, figure: Figure) -> None:
         """Store a matplotlib Figure as ``figures/<name>.png``, which MLflow's page shows."""
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn for it
+            figure.savefig(buffer, format="png", dpi=110)
         self._put(f"figures/{slug(name)}.png", buffer.getvalue())
 
     def _put(self, path: str, data: bytes) -> None:
@@ -268,12 +271,12 @@ class Recording(_Open):
     def _close(self, error: BaseException | None) -> None:
         self._signals.hold()
         try:
-            for child in list(self._children):
-                child.__exit__(type(error), error, None)
+            for child in self._children:
+                child._end(error)
             if hasattr(self, "run_id"):
                 self._end(error)
         finally:
-            self._signals.__exit__(type(error), error, None)
+            self._signals.release(raising=error is None)
 
 
 def record(
