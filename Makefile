@@ -19,6 +19,7 @@ help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 8 | sed 's/^/  make /'
 
 setup: $(STAMP) ## the environment alone, in .venv (2 to 6 minutes the first time)
+	@echo "$(VENV) is ready"
 
 $(STAMP):
 	@command -v $(PYTHON) >/dev/null || { \
@@ -34,15 +35,16 @@ $(STAMP):
 	    echo "make: $(PYTHON) has no venv module (Debian: apt-get install python3.11-venv)" >&2; exit 1; }; \
 	fi
 	@mkdir -p build; touch $(VENV)/.unfinished; rm -f $(VENV)/.stamp-*
-	@set -o pipefail; total=$$(grep -c == requirements.lock); \
+	@set -o pipefail; total=$$(grep -c == requirements.lock); n=0; \
 	  echo "installing $$total packages of requirements.lock with pip (log: build/setup.log)"; \
 	  PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
-	    -r requirements.lock 'setuptools>=78' 2>&1 | tee build/setup.log | awk -v total=$$total ' \
-	    /^(Collecting|Requirement already satisfied)/ { if (++n % 20 == 0) { printf "  %d of %d found\n", n < total ? n : total, total; fflush() } } \
-	    /^Installing collected/ { print "  unpacking them: a minute or two without a word"; fflush() }' \
+	    -r requirements.lock 'setuptools>=78' 2>&1 | tee build/setup.log | while IFS= read -r line; do case $$line in \
+	      Collecting*|Requirement\ already*) n=$$((n + 1)); [ $$((n % 20)) -ne 0 ] || echo "  $$n of $$total found" ;; \
+	      Installing\ collected*) echo "  unpacking them: a minute or two without a word" ;; \
+	    esac; done \
 	  || { tail -n 15 build/setup.log >&2; echo "make: pip failed, see above and build/setup.log; then make setup again" >&2; exit 1; }
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps --no-build-isolation -e .
-	@rm -f $(VENV)/.unfinished; touch $@; echo "$(VENV) is ready"
+	@rm -f $(VENV)/.unfinished; touch $@
 
 demo: $(STAMP) ## the main job on real data: fetch, build, train, judge, record, report
 	@$(BIN)/workbench demo
