@@ -24,9 +24,10 @@ GRACE_S = 5.0  # between the request to end and the kill
 
 def mlflow_server() -> dict[str, Any]:
     """Entry for jupyter-server-proxy: the MLflow UI on the workbench's runs."""
-    from workbench import runs
+    from workbench import home, runs
 
     def command(port: int, base_url: str) -> list[str]:
+        home.home().mkdir(parents=True, exist_ok=True)  # sqlite makes its file, not the folder
         return watched(runs.server_command(port, prefix=f"{base_url}mlflow")[0])
 
     def environment(port: int, base_url: str) -> dict[str, str]:
