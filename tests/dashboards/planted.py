@@ -41,6 +41,7 @@ class Run:
     attributions: pl.DataFrame
     curves: pl.DataFrame
     outcomes: pl.DataFrame = field(default_factory=lambda: tables.empty(tables.OUTCOMES))
+    tags: dict[str, str] = field(default_factory=dict)
     started: datetime = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
 
 
@@ -138,8 +139,9 @@ def run(
         run_id=f"{seed:032x}", name=called, status="FINISHED", study_digest="ab" * 32,
         params={
             "name": called, "study": (HOSTILE_SCRIPT if hostile else "planted"), "split": rule, "seed": "0",
-            "folds": str(folds), "git_commit": "0123456789abcdef0123456789abcdef01234567", "lock_hash": "cd" * 32,
+            "folds": str(folds),
         },
+        tags={"git.commit": "0123456789abcdef0123456789abcdef01234567", "lock.sha256": "cd" * 32, "python": "3.11"},
         predictions=pl.concat(frames), metrics=metrics, comparisons=_comparisons(metrics),
         attributions=attributions, curves=curves,
     )  # fmt: skip

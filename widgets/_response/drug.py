@@ -30,9 +30,9 @@ class DrugPage(pn.viewable.Viewer):
         The tables of a run: ``predictions``, ``attributions`` (may raise ``summary.Missing``) and ``scores``.
     """
 
-    treatment = param.Selector(default=None, objects=[None])
-    predictor = param.Selector(default=None, objects=[None])
-    tissue = param.Selector(default=ALL, objects=[ALL])
+    treatment: Any = param.Selector(default=None, objects=[None])
+    predictor: Any = param.Selector(default=None, objects=[None])
+    tissue: Any = param.Selector(default=ALL, objects=[ALL])
 
     def __init__(self, loaded: Any, **params: Any) -> None:
         self._loaded = loaded
@@ -117,7 +117,8 @@ class DrugPage(pn.viewable.Viewer):
 
 
 def _scatter(unit: str) -> tuple[Any, Any, Any]:
-    from bokeh.models import ColumnDataSource, HoverTool, Range1d, Slope
+    from bokeh.models import ColumnDataSource, HoverTool, Range1d
+    from bokeh.models.annotations import Slope
     from bokeh.plotting import figure
 
     source = ColumnDataSource(
@@ -127,7 +128,8 @@ def _scatter(unit: str) -> tuple[Any, Any, Any]:
         }
     )
     plot = figure(
-        height=430, x_range=Range1d(-1, 1), y_range=Range1d(-1, 1), tools="pan,wheel_zoom,box_zoom,reset",
+        height=430, tools="pan,wheel_zoom,box_zoom,reset",
+        x_range=Range1d(start=-1, end=1), y_range=Range1d(start=-1, end=1),
         x_axis_label=f"observed ({plain(unit)})", y_axis_label=f"predicted ({plain(unit)})",
     )  # fmt: skip
     plot.toolbar.logo = None

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from html import escape
 
 VOID = frozenset({"line", "circle", "rect", "path", "polyline", "br", "meta", "link", "img", "col"})
-DASH = "–"
+MINUS = "\u2212"
+DASH = "\u2013"
 
 
 class Markup(str):
@@ -20,7 +21,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: object, **attributes: object) -> Markup:
+def tag(name: str, /, *children: object, **attributes: object) -> Markup:
     """One element; ``class_`` is ``class``, ``data_x`` is ``data-x``; an attribute of None is left out."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
@@ -42,10 +43,10 @@ def number(value: float | None, signed: bool = False) -> str:
     if value is None or math.isnan(value):
         return DASH
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"  # noqa: RUF001
+        return "∞" if value > 0 else f"{MINUS}∞"
     digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 0
     text = f"{value:{'+' if signed else ''}.{digits}f}"
-    return (text.replace("-0.000", "0.000") if float(text) == 0 else text).replace("-", "−")  # noqa: RUF001
+    return (text.replace("-0.000", "0.000") if float(text) == 0 else text).replace("-", MINUS)
 
 
 def interval(low: float | None, high: float | None, signed: bool = False) -> str:

@@ -9,13 +9,19 @@ from typing import Any
 import polars as pl
 
 from widgets._response import summary
-from widgets._response.markup import DASH, Markup, interval, number, table, tag
+from widgets._response.markup import DASH, MINUS, Markup, interval, number, table, tag
 from widgets._response.summary import Cell
 
 STYLE = (Path(__file__).resolve().parents[1] / "report.css").read_text(encoding="utf-8")
+ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' "
+    "rx='6' fill='%230072b2'/%3E%3Cpath d='M6 24 L26 8' stroke='white' stroke-width='2' stroke-dasharray='3 2'/%3E"
+    "%3Ccircle cx='11' cy='19' r='3' fill='%23e69f00'/%3E%3Ccircle cx='20' cy='13' r='3' fill='white'/%3E%3C/svg%3E"
+)
 NOTE = (
     "▲ better, ▼ worse, ＝ no difference shown against the best naive predictor "  # noqa: RUF001
-    "(paired over the same rows where a comparison was recorded, else by whether the interval leaves the naive value out)."
+    "(paired over the same rows where a comparison was recorded, else by whether the interval leaves the naive value "
+    "out)."
 )
 WORDS = {"better": "is better than", "worse": "is worse than", "no difference shown": "shows no difference from"}
 
@@ -39,8 +45,13 @@ def mark(verdict: str) -> Markup:
     )
 
 
-def headline(found: dict[str, dict[str, Cell]], rule: str) -> Markup:
-    """Who wins and by how much, and what was unseen: the first thing to read."""
+def headline(
+    found: dict[str, dict[str, Cell]], rule: str, comparisons: pl.DataFrame | None = None, level: float | None = None
+) -> Markup:
+    """Who wins and by how much, and what was unseen: the first thing to read.
+
+    ``comparisons`` tells the distance to the next predictor; ``level`` is the one that intervals were made for.
+    """
     winner = summary.best(found)
     lead = summary.leading({m for cells in found.values() for m in cells})
     unseen = tag("p", tag("strong", rule or "split not recorded"), " ", summary.UNSEEN.get(rule, ""), class_="unseen")
@@ -53,6 +64,8 @@ def headline(found: dict[str, dict[str, Cell]], rule: str) -> Markup:
             continue
         unit = f" {cell.unit}" if cell.unit and cell.unit != "fraction" else ""
         against = f"naive {number(cell.naive)} ({cell.naive_predictor})" if cell.naive_predictor else ""
+        if metric == "coverage":
+            against = "" if level is None else f"intervals were made for {number(level)}"
         cards.append(
             tag(
                 "div",
@@ -65,17 +78,35 @@ def headline(found: dict[str, dict[str, Cell]], rule: str) -> Markup:
         )
     verdict = found[winner][lead].verdict if lead in found[winner] else ""
     said = {
-        "better": "leads, and is better than every naive predictor",
+        "better": "leads, and is better than the best naive predictor",
         "worse": "leads the models, but is worse than the best naive predictor",
         "no difference shown": "leads, with no difference shown from the best naive predictor",
     }.get(verdict, "leads")
     return tag(
         "section",
         tag("h2", tag("span", winner, class_="winner"), f" {said} ({lead})."),
+        _next(winner, lead, found, comparisons),
         unseen,
         tag("div", *cards, class_="cards"),
         class_="headline",
     )
+
+
+def _next(winner: str, metric: str, found: dict[str, dict[str, Cell]], comparisons: pl.DataFrame | None) -> Markup:
+    """How far the winner is ahead of the next trained predictor, paired."""
+    second = next((p for p in found if p != winner and p not in summary.NAIVE), None)
+    if second is None or comparisons is None:
+        return Markup("")
+    row = next(
+        (r for r in comparisons.iter_rows(named=True)
+         if (r["metric"], r["predictor"], r["other"]) == (metric, winner, second)), None,
+    )  # fmt: skip
+    if row is None:
+        return Markup("")
+    by = f"{number(row['difference'], signed=True)} {interval(row['low'], row['high'], signed=True)}"
+    said = {"better": "better", "worse": "worse"}.get(row["verdict"], row["verdict"])
+    return tag("p", "Against ", tag("b", second), ", the next best, on the same rows: ", mark(row["verdict"]),
+               f" {said}, {by}.", class_="next")  # fmt: skip
 
 
 def forest(found: dict[str, dict[str, Cell]], metric: str) -> Markup:
@@ -128,8 +159,8 @@ def _axis(low: float, high: float, x: Any, top: float, bottom: float) -> Markup:
     for tick in _ticks(low, high):
         parts.append(tag("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, class_="grid"))
         parts.append(
-            tag("text", f"{tick:g}".replace("-", "−"), x=x(tick), y=bottom + 18, text_anchor="middle", class_="tick")
-        )  # noqa: RUF001
+            tag("text", f"{tick:g}".replace("-", MINUS), x=x(tick), y=bottom + 18, text_anchor="middle", class_="tick")
+        )
     return tag("g", *parts)
 
 
@@ -154,14 +185,17 @@ def leaderboard(found: dict[str, dict[str, Cell]]) -> Markup:
     ]
     rows = []
     for predictor, cells in found.items():
-        naive = predictor in summary.NAIVE
-        name = tag("span", predictor, tag("small", "naive" if naive else "model"), class_="naive" if naive else "model")
-        rows.append([name, *[_score(cells.get(m)) for m in metrics]])
+        rows.append([_named(predictor), *[_score(cells.get(m)) for m in metrics]])
     return tag(
         "div",
         table(head, rows, "Every score beside the best naive value: mean over folds, 95 % interval", "scores"),
         tag("p", NOTE, class_="note"),
     )
+
+
+def _named(predictor: str) -> Markup:
+    kind = "naive" if predictor in summary.NAIVE else "model"
+    return tag("span", predictor, tag("small", kind), class_=kind)
 
 
 def _score(cell: Cell | None) -> Markup:
@@ -177,26 +211,29 @@ def _score(cell: Cell | None) -> Markup:
     )
 
 
-def verdicts(comparisons: pl.DataFrame, metric: str | None = None) -> Markup:
-    """Paired comparisons in words, one row each."""
+def verdicts(comparisons: pl.DataFrame) -> Markup:
+    """Paired comparisons in words, a table for each metric; all but the first are folded away."""
+    parts = comparisons.partition_by("metric", maintain_order=True)
+    folded = [tag("details", tag("summary", str(part["metric"][0])), _verdicts(part)) for part in parts[1:]]
+    return tag("div", *[_verdicts(part) for part in parts[:1]], *folded)
+
+
+def _verdicts(comparisons: pl.DataFrame) -> Markup:
     rows = []
     for r in comparisons.iter_rows(named=True):
-        if metric is not None and r["metric"] != metric:
-            continue
         said = tag("span", tag("b", r["predictor"]), f" {WORDS.get(r['verdict'], r['verdict'])} ", tag("b", r["other"]))
         rows.append(
             (
                 tag("span", mark(r["verdict"]), " ", said, class_="line"),
-                r["metric"],
                 f"{number(r['difference'], signed=True)} {interval(r['low'], r['high'], signed=True)}",
                 r["verdict"],
                 r["resampled"],
             )
         )
-    if not rows:
-        return tag("p", "No paired comparison was recorded for this metric.", class_="note")
-    head = ["Paired comparison", "Metric", "Difference, 95 % interval", "Verdict", "Resampled over"]
-    return table(head, rows, "Paired comparisons on the same rows", "left")
+    metric = str(comparisons["metric"][0])
+    head = ["On the same rows", "Difference, 95 % interval", "Verdict", "Resampled over"]
+    caption = ", ".join(filter(None, (f"Paired comparisons: {metric}", direction(metric))))
+    return table(head, rows, caption, "left")
 
 
 def drug_scores(scores: pl.DataFrame, order: list[str], unit: str) -> Markup:
@@ -205,7 +242,7 @@ def drug_scores(scores: pl.DataFrame, order: list[str], unit: str) -> Markup:
     head = ["Predictor", "Pearson", "Spearman", f"RMSE [{unit}]", "in interval", "lines"]
     rows = [
         (
-            tag("span", p, tag("small", "naive" if p in summary.NAIVE else "model"), class_="naive" if p in summary.NAIVE else "model"),
+            _named(p),
             *[number(by_name[p][c]) for c in ("pearson", "spearman", "rmse", "inside")],
             by_name[p]["n"],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,16 @@ from workbench import tables
 LOWER_IS_BETTER = frozenset({"RMSE", "MAE", "interval width"})
 HIGHER_IS_BETTER = frozenset({"Pearson", "normalised Pearson", "per-drug Pearson", "per-drug Spearman"})
 METRIC_ORDER = (
-    "normalised Pearson", "RMSE", "per-drug Pearson", "per-drug Spearman", "Pearson", "MAE", "coverage", "interval width",
+    "normalised Pearson", "RMSE", "per-drug Pearson", "per-drug Spearman",
+    "Pearson", "MAE", "coverage", "interval width",
 )  # fmt: skip
 NAIVE = ("mean_effects", "tissue_drug_mean", "drug_mean", "tissue_mean", "cell_mean", "global_mean")
+SHOWN = ("name", "study", "split", "seed", "seeds", "git_commit", "lock_hash")  # not told twice in the provenance
 SYMBOLS = {"better": "▲", "worse": "▼", "no difference shown": "＝"}  # noqa: RUF001
 UNSEEN = {
     "unseen subject": "Every scored cell line was left out of training; all drugs had been seen on other lines.",
     "unseen treatment": "Every scored drug was left out of training; all cell lines had been seen with other drugs.",
-    "unseen tissue": "Every scored tissue was left out of training with all of its cell lines; all drugs had been seen.",
+    "unseen tissue": "Every scored tissue was left out of training with all of its lines; all drugs had been seen.",
     "unseen pair": "Only the scored pairs of line and drug were left out; each line and each drug had been seen "
     "in other pairs. This is the easiest of the rules.",
 }
@@ -121,7 +124,10 @@ def _by_interval(r: dict[str, Any]) -> str:
 
 
 def sorted_comparisons(comparisons: pl.DataFrame, order: list[str]) -> pl.DataFrame:
-    """COMPARISONS by metric, the most telling first, then by the rank of the two predictors."""
+    """COMPARISONS by metric, the most telling first, then by the rank of the two predictors.
+
+    Of a pair that was recorded both ways round, the row that starts with the better ranked one is kept.
+    """
     metrics = ordered(comparisons["metric"].unique().cast(pl.String).to_list())
     place = {p: i for i, p in enumerate(order)}
 
@@ -129,7 +135,9 @@ def sorted_comparisons(comparisons: pl.DataFrame, order: list[str]) -> pl.DataFr
         return pl.col(column).cast(pl.String).replace_strict(names, default=999, return_dtype=pl.Int64)
 
     rank = {m: i for i, m in enumerate(metrics)}
-    return comparisons.sort(at("metric", rank), at("predictor", place), at("other", place), maintain_order=True)
+    rows = comparisons.sort(at("metric", rank), at("predictor", place), at("other", place), maintain_order=True)
+    pair = pl.concat_list("predictor", "other").list.sort()
+    return rows.unique(["split", "metric", pair], keep="first", maintain_order=True)
 
 
 def best(table: dict[str, dict[str, Cell]]) -> str | None:
@@ -199,21 +207,50 @@ def by_tissue(predictions: pl.DataFrame, treatment: str, predictor: str) -> pl.D
     )
 
 
-def features(attributions: pl.DataFrame, treatment: str, predictor: str, top: int = 15) -> pl.DataFrame:
-    """The features a predictor leans on for a drug: modality, feature, value (mean over folds), unit, method."""
-    part = attributions.filter((pl.col("treatment") == treatment) & (pl.col("predictor") == predictor))
+def top_features(attributions: pl.DataFrame, top: int = 15) -> pl.DataFrame:
+    """The ``top`` features of each drug and predictor, the largest first.
+
+    Columns: treatment, predictor, modality, feature, unit, method, value (mean over folds).
+    """
     return (
-        part.group_by("modality", "feature", "unit", "method")
+        attributions.with_columns(
+            pl.col("treatment", "predictor", "modality", "feature", "unit", "method").cast(pl.String)
+        )
+        .group_by("treatment", "predictor", "modality", "feature", "unit", "method")
         .agg(value=pl.col("value").mean())
-        .sort([pl.col("value").abs(), "feature"], descending=[True, False])
+        .sort(["treatment", "predictor", pl.col("value").abs(), "feature"], descending=[False, False, True, False])
+        .group_by("treatment", "predictor", maintain_order=True)
         .head(top)
-        .select("modality", "feature", "value", "unit", "method")
     )
+
+
+def features(attributions: pl.DataFrame, treatment: str, predictor: str, top: int = 15) -> pl.DataFrame:
+    """The features a predictor leans on for one drug; columns as in ``top_features``."""
+    return top_features(
+        attributions.filter((pl.col("treatment") == treatment) & (pl.col("predictor") == predictor)), top
+    )
+
+
+def given(run: Any) -> dict[str, Any]:
+    """The parameters of a run; empty where they cannot be read."""
+    try:
+        return dict(run.params or {})
+    except Exception:  # a run that died early has none, and that is all a page needs to know of it
+        return {}
+
+
+def started(run: Any) -> Any:
+    """When a run began: its own word, else that of the list of runs; None where nobody knows."""
+    own = getattr(run, "started", None)
+    if own is None and type(run).__module__.startswith("workbench.runs"):
+        known = importlib.import_module("workbench.runs").runs()
+        own = next(iter(known.filter(pl.col("run_id") == run.run_id)["started"]), None)
+    return own
 
 
 def provenance(run: Any) -> list[tuple[str, str]]:
     """What a reader needs to compute this run again: label and value, the unknown said as such."""
-    params = {str(k): v for k, v in dict(getattr(run, "params", None) or {}).items()}
+    params = {str(k): v for k, v in given(run).items()}
     tags = {str(k): v for k, v in dict(getattr(run, "tags", None) or {}).items()}
 
     def first(*names: str) -> str:
@@ -223,20 +260,22 @@ def provenance(run: Any) -> list[tuple[str, str]]:
                     return str(place[name])
         return "not recorded"
 
-    split = first("split")
-    named = ("name", "study", "split", "seed", "seeds", "git_commit", "git.commit", "lock_hash", "lock.hash")
-    rest = [(k, str(v)) for k, v in sorted(params.items()) if k not in named]
+    split, dirty = first("split"), first("git.dirty", "git_dirty")
+    changed = " (with uncommitted changes)" if dirty == "true" else ""
+    rest = [(k, str(v)) for k, v in sorted(params.items()) if k not in SHOWN]
     return [
         ("Run", str(getattr(run, "name", ""))),
         ("Run id", str(getattr(run, "run_id", ""))),
         ("Status", str(getattr(run, "status", ""))),
-        ("Started", when(getattr(run, "started", None))),
+        ("Started", when(started(run))),
         ("Study", first("study", "study_name")),
         ("Study digest (SHA-256)", str(getattr(run, "study_digest", "") or "not recorded")),
         ("Split rule", f"{split}. {UNSEEN.get(split, '')}".strip()),
         ("Seed", first("seed", "seeds")),
-        ("Git commit", first("git_commit", "git.commit", "mlflow.source.git.commit", "commit")),
-        ("Lock hash", first("lock_hash", "lock.hash", "lock")),
+        ("Git commit", first("git.commit", "git_commit") + changed),
+        ("Lock hash (SHA-256)", first("lock.sha256", "lock_hash")),
+        ("Python", first("python")),
+        ("Command", first("command")),
         *rest,
     ]
 

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, default=5006, help="port on 127.0.0.1 (default: 5006)")
     parser.add_argument("--prefix", default="", help="path under which a proxy such as JupyterLab's shows the pages")
     parser.add_argument("--origin", action="append", metavar="HOST:PORT",
-                        help="where browsers come from, if not 127.0.0.1 or localhost; may be given more than once")  # fmt: skip
+                        help="where browsers come from, if not this machine; may be repeated")  # fmt: skip
     parser.add_argument("--show", action="store_true", help="open a browser")
     try:
         given = parser.parse_args(argv)

@@ -1,14 +1,13 @@
 """The drug-response page: who wins and by how much, what was unseen, every drug, and where the numbers come from.
 
-One object, three places: ``ResponsePage(run)`` at the end of a notebook cell, ``panel serve widgets/dashboards/response.py``
-with a picker over all runs, and ``widgets.report.export`` for people without a server. It reads tables of a run only.
+One object, three places: ``ResponsePage(run)`` at the end of a notebook cell, ``panel serve`` of this file with a
+picker over all runs, and ``widgets.report.export`` for people without a server. It reads tables of a run only.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import panel as pn
@@ -19,59 +18,10 @@ import polars as pl
 from widgets._response import pieces, summary
 from widgets._response.drug import DrugPage, html
 from widgets._response.explorer import explorer
+from widgets._response.loaded import Loaded
 from widgets._response.markup import Markup, tag
 
 FIRST_RUN = "workbench run experiments/response_gdsc2_unseen-subject.toml"
-ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' "
-    "rx='6' fill='%230072b2'/%3E%3Cpath d='M6 24 L26 8' stroke='white' stroke-width='2' stroke-dasharray='3 2'/%3E"
-    "%3Ccircle cx='11' cy='19' r='3' fill='%23e69f00'/%3E%3Ccircle cx='20' cy='13' r='3' fill='white'/%3E%3C/svg%3E"
-)
-
-
-class Loaded:
-    """The tables of one run, each read once and only when a part of the page needs it."""
-
-    def __init__(self, run: Any) -> None:
-        self.run = run
-
-    @cached_property
-    def rule(self) -> str:
-        """The split rule: what the scored rows had that training had not."""
-        split = dict(getattr(self.run, "params", None) or {}).get("split")
-        if split:
-            return str(split)
-        metrics = summary.read(self.run, "metrics")
-        return str(metrics["split"][0])
-
-    @cached_property
-    def scores(self) -> dict[str, dict[str, summary.Cell]]:
-        """METRICS over all folds with the verdicts of COMPARISONS, best predictor first."""
-        try:
-            comparisons: pl.DataFrame | None = self.comparisons
-        except summary.Missing:
-            comparisons = None
-        return summary.scores(summary.read(self.run, "metrics"), comparisons)
-
-    @cached_property
-    def comparisons(self) -> pl.DataFrame:
-        """COMPARISONS."""
-        return summary.read(self.run, "comparisons")
-
-    @cached_property
-    def predictions(self) -> pl.DataFrame:
-        """PREDICTIONS."""
-        return summary.read(self.run, "predictions")
-
-    @cached_property
-    def attributions(self) -> pl.DataFrame:
-        """ATTRIBUTIONS."""
-        return summary.read(self.run, "attributions")
-
-    @cached_property
-    def curves(self) -> pl.DataFrame:
-        """CURVES."""
-        return summary.read(self.run, "curves")
 
 
 _RECENT: dict[str, Loaded] = {}  # finished runs never change: visitors of one server share the last two
@@ -98,7 +48,7 @@ class ResponsePage(pn.viewable.Viewer):
         ``runs()`` and ``find(run_id)``; by default the store is ``workbench.runs``.
     """
 
-    run_id = param.Selector(default=None, objects=[None], doc="Which run is shown")
+    run_id: Any = param.Selector(default=None, objects=[None], doc="Which run is shown")
 
     def __init__(self, source: Any = None, **params: Any) -> None:
         super().__init__(**params)
@@ -151,7 +101,7 @@ class ResponsePage(pn.viewable.Viewer):
         loaded = _loaded(run)
         parts = [
             ("Who wins", lambda: overview(loaded)),
-            ("Explore predictions", lambda: explorer(loaded.predictions, list(loaded.scores))),
+            ("Explore predictions", lambda: explorer(loaded.predictions, loaded.scores)),
             ("One drug", lambda: DrugPage(loaded)),
             ("Learning curves", lambda: html(pieces.curves(loaded.curves))),
             ("Provenance", lambda: html(pieces.provenance(run))),
@@ -201,7 +151,8 @@ def overview(loaded: Loaded) -> pn.Column:
     except summary.Missing as e:
         comparisons = pieces.problem(str(e))
     return pn.Column(
-        html(pieces.headline(found, loaded.rule)), html(pictures), html(pieces.leaderboard(found)), html(comparisons),
+        html(pieces.headline(found, loaded.rule, loaded.paired, loaded.level)),
+        html(pictures), html(pieces.leaderboard(found)), html(comparisons),
         sizing_mode="stretch_width",
     )  # fmt: skip
 
@@ -233,7 +184,7 @@ def page(source: Any = None) -> pmui.Page:
     if pn.state.location is not None:
         pn.state.location.sync(shown, {"run_id": "run"})
     return pmui.Page(
-        title="Drug response · Translational Workbench", favicon=ICON, theme_toggle=False, main_width=1500,
+        title="Drug response · Translational Workbench", favicon=pieces.ICON, theme_toggle=False, main_width=1500,
         main=[pn.Column(shown, sizing_mode="stretch_width", margin=(16, 20))],
         theme_config={"palette": {"primary": {"main": "#0072b2"}}},
     )  # fmt: skip
