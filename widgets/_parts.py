@@ -1,4 +1,4 @@
-"""What the widgets' two halves share: packed columns, and one module of JavaScript made of two files.
+"""What the widgets' two halves share: packed columns, and one module of JavaScript made of several files.
 
 ``pack`` lays columns out as bytes, so that 220,000 rows cross to the browser as typed arrays and not as JSON::
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 _TYPES = {"f4", "i4", "i2", "i1", "u1"}
-_IMPORT = re.compile(r'^import .* from "\./_parts\.js";\n', re.MULTILINE)
+_IMPORT = re.compile(r'^import .* from "\./(_\w+)\.js";\n', re.MULTILINE)
 
 
 def pack(columns: Mapping[str, np.ndarray], **header: Any) -> bytes:
@@ -60,13 +60,18 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def esm(stem: str) -> str:
-    """The JavaScript module of one widget as text, complete: the shared parts, then ``<stem>.js``.
+    """The JavaScript module of one widget as text, complete: the private files that it imports, then ``<stem>.js``.
 
-    Both files are plain modules that node can import; in the browser a module made of text has no folder
-    to import from, so the line that imports the parts is replaced by the parts.
+    All files are plain modules that node can import; in the browser a module made of text has no folder to import
+    from, so each line that imports a private file is replaced by that file, once.
     """
     here = Path(__file__).parent
-    own, found = _IMPORT.subn("", (here / f"{stem}.js").read_text(encoding="utf-8"))
-    if found != 1:
-        raise ValueError(f"{stem}.js should import from ./_parts.js in exactly one line, found {found}.")
-    return (here / "_parts.js").read_text(encoding="utf-8") + "\n" + own
+    done: set[str] = set()
+
+    def inline(name: str) -> str:
+        done.add(name)
+        text = (here / f"{name}.js").read_text(encoding="utf-8")
+        needed = [inline(found) for found in _IMPORT.findall(text) if found not in done]
+        return "\n".join([*needed, _IMPORT.sub("", text)])
+
+    return inline(stem)

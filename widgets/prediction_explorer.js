@@ -1,75 +1,7 @@
-// Predicted against observed. All arithmetic is done here, from the packed columns described in prediction_explorer.py.
-import { fixed, h, hue, listen, longList, pen, put, rgb, stage, ticks, unpack, whole } from "./_parts.js";
-
-/** Rows [from, to) of one treatment in one series, or of all treatments when `t` is -1. */
-export function span(frame, s, t) {
-  const many = frame.header.treatments.length;
-  const start = frame.columns.start;
-  return t < 0 ? [start[s * many], start[(s + 1) * many]] : [start[s * many + t], start[s * many + t + 1]];
-}
-
-/** n, Pearson and RMSE of `predicted` over the rows where `also` (default: itself) is a number as well. */
-export function measure(observed, predicted, from, to, also = predicted, removed = null) {
-  let n = 0, mo = 0, mp = 0, oo = 0, pp = 0, op = 0, ss = 0;
-  for (let i = from; i < to; i++) {
-    const off = removed ? removed[i] : 0;
-    const o = observed[i] - off, p = predicted[i] - off;
-    if (!Number.isFinite(o) || !Number.isFinite(p) || !Number.isFinite(also[i])) continue;
-    n++;
-    const a = o - mo, b = p - mp;
-    mo += a / n;
-    mp += b / n;
-    oo += a * (o - mo);
-    pp += b * (p - mp);
-    op += a * (p - mp);
-    ss += (o - p) * (o - p);
-  }
-  const flat = n < 3 || oo <= 1e-10 * n || pp <= 1e-10 * n;
-  return { n, pearson: flat ? NaN : op / Math.sqrt(oo * pp), rmse: n ? Math.sqrt(ss / n) : NaN };
-}
-
-/** The best naive answer (lowest RMSE) on the rows that predictor `k` answered; null when the table holds none. */
-export function naive(frame, k, from, to) {
-  const { observed, baseline, [`predicted.${k}`]: own } = frame.columns;
-  const family = frame.header.predictors
-    .map((p, j) => ({ ...p, j }))
-    .filter((p) => p.naive)
-    .map((p) => ({ name: p.name, self: p.j === k, ...measure(observed, frame.columns[`predicted.${p.j}`], from, to, own) }));
-  if (!family.length) family.push({ name: "mean effects", self: false, ...measure(observed, baseline, from, to, own) });
-  return family.filter((f) => f.n).sort((a, b) => a.rmse - b.rmse)[0] || null;
-}
-
-/** Treatments of a series with n and Pearson of predictor `k`: best first, undefined last. */
-export function perTreatment(frame, s, k) {
-  const { observed, [`predicted.${k}`]: predicted } = frame.columns;
-  return frame.header.treatments
-    .map((name, t) => ({ name, t, ...measure(observed, predicted, ...span(frame, s, t)) }))
-    .filter((row) => row.n)
-    .sort((a, b) => (Number.isFinite(b.pearson) - Number.isFinite(a.pearson)) || (b.pearson - a.pearson) || (a.name < b.name ? -1 : 1));
-}
-
-/** Rows of [from, to) with an answer, with their places on the axes of `view`. */
-export function places(frame, k, from, to, view) {
-  const { observed, [`predicted.${k}`]: predicted } = frame.columns;
-  const rows = new Int32Array(to - from), x = new Float64Array(to - from), y = new Float64Array(to - from);
-  let n = 0;
-  for (let i = from; i < to; i++) {
-    if (!Number.isFinite(predicted[i])) continue;
-    rows[n] = i;
-    x[n] = view === "residuals" ? predicted[i] : observed[i];
-    y[n] = view === "residuals" ? observed[i] - predicted[i] : predicted[i];
-    n++;
-  }
-  return { n, rows: rows.subarray(0, n), x: x.subarray(0, n), y: y.subarray(0, n) };
-}
-
-/** Positions (into `at`) inside the brush [x0, x1, y0, y1]. */
-export function inside(at, brush) {
-  const [x0, x1, y0, y1] = brush;
-  const found = [];
-  for (let i = 0; i < at.n; i++) if (at.x[i] >= x0 && at.x[i] <= x1 && at.y[i] >= y0 && at.y[i] <= y1) found.push(i);
-  return found;
-}
+// Predicted against observed: lists, scores, brush. The packed columns are described in prediction_explorer.py.
+import { fixed, h, hue, listen, longList, pen, put, stage, unpack, whole } from "./_parts.js";
+import { inside, measure, naive, perTreatment, places, span } from "./_pairs.js";
+import { scatter } from "./_scatter.js";
 
 const CSS = `
 .wb-explorer{container-type:inline-size;}
@@ -106,9 +38,6 @@ background:var(--wb-bg);border:1px solid var(--wb-line);box-shadow:0 2px 8px rgb
 .wb-explorer .side>div{break-inside:avoid;}}
 @container (max-width:560px){.wb-explorer .grid{grid-template-columns:1fr;}}
 `;
-const EDGE = { left: 58, right: 14, top: 12, bottom: 46 };
-const SPARSE = 6000; // above this many points a shaded density says more than dots
-const WHISKERS = 1500; // above this many intervals nothing can be told apart
 
 function render({ model, el }) {
   let frame = null, at = { n: 0, rows: [], x: [], y: [] }, picked = [], ranking = [], listed = [], lines = [], tissues = [];
@@ -177,7 +106,7 @@ function render({ model, el }) {
     h("label", { class: "pick" }, h("span", { class: "soft", text: "Predictor" }), predictors),
     h("div", { class: "views", role: "group", "aria-label": "View" }, ...views)), body, empty);
 
-  const kOf = () => frame.header.predictors.findIndex((p) => p.name === model.get("predictor"));
+  const kOf = () => Math.max(0, frame.header.predictors.findIndex((p) => p.name === model.get("predictor")));
   const sOf = () => Math.max(0, frame.header.series.findIndex((s) => s.key === model.get("series")));
   const tOf = () => frame.header.treatments.indexOf(model.get("treatment"));
   function point(i) {
@@ -224,10 +153,9 @@ function render({ model, el }) {
   function refresh() {
     if (!frame) return;
     const s = sOf(), k = kOf();
-    predictors.value = model.get("predictor");
-    kinds.value = model.get("series");
+    predictors.value = frame.header.predictors[k].name;
+    kinds.value = frame.header.series[s].key;
     for (const b of views) b.setAttribute("aria-pressed", String(b.value === model.get("view")));
-    if (k < 0) return;
     if (stamp !== `${s}/${k}`) { stamp = `${s}/${k}`; ranking = perTreatment(frame, s, k); list(); } else list(true);
     at = places(frame, k, ...span(frame, s, tOf()), model.get("view"));
     ring = -1;
@@ -285,110 +213,22 @@ function render({ model, el }) {
     lines = sized.map(([, i]) => i);
     const subjects = new Set(chosen.map((i) => columns.subject[at.rows[i]])).size;
     said.textContent = !picked ? `All ${whole(at.n)} pairs shown, by tissue`
-      : !picked.length ? "No pair lies in the rectangle" : `${whole(picked.length)} of ${whole(at.n)} pairs, ${whole(subjects)} lines, by tissue`;
+      : !picked.length ? "No pair lies in the rectangle" : `${whole(picked.length)} of ${whole(at.n)} pairs, ${whole(subjects)} lines`;
     heads.replaceChildren(h("span", { text: "Line" }), ...(model.get("treatment") ? [] : [h("span", { text: "Treatment" })]),
       ...["observed", "predicted", "residual"].map((text) => h("span", { class: "num", text: { observed: "obs.", predicted: "pred.", residual: "resid." }[text], title: text })));
     tissueList.set(tissues.length);
     lineList.set(lines.length);
   }
 
-  function limits() {
-    let x0 = Infinity, x1 = -Infinity, y0 = Infinity, y1 = -Infinity;
-    for (let i = 0; i < at.n; i++) { x0 = Math.min(x0, at.x[i]); x1 = Math.max(x1, at.x[i]); y0 = Math.min(y0, at.y[i]); y1 = Math.max(y1, at.y[i]); }
-    if (!at.n) [x0, x1, y0, y1] = [0, 1, 0, 1];
-    if (model.get("view") === "residuals") { y1 = Math.max(Math.abs(y0), Math.abs(y1)); y0 = -y1; } else { x0 = y0 = Math.min(x0, y0); x1 = y1 = Math.max(x1, y1); }
-    const pad = (a, b) => { const d = (b - a || 1) * 0.045; return [a - d, b + d]; };
-    return [...pad(x0, x1), ...pad(y0, y1)];
-  }
-
   function draw() {
-    const width = Math.max(260, plot.clientWidth || 460), height = Math.max(300, Math.min(452, width));
-    const [x0, x1, y0, y1] = limits();
-    const w = width - EDGE.left - EDGE.right, v = height - EDGE.top - EDGE.bottom;
-    area = { width, height, w, v, x0, x1, y0, y1, sx: (x) => EDGE.left + ((x - x0) / (x1 - x0)) * w, sy: (y) => EDGE.top + ((y1 - y) / (y1 - y0)) * v,
-      ix: (px) => x0 + ((px - EDGE.left) / w) * (x1 - x0), iy: (py) => y1 - ((py - EDGE.top) / v) * (y1 - y0) };
-    const c = pen(base, width, height), { sx, sy } = area;
-    const ink = hue(part.root, "ink"), soft = hue(part.root, "soft"), line = hue(part.root, "line"), accent = hue(part.root, "accent"), mark = hue(part.root, "mark");
-    c.font = `12px ${getComputedStyle(part.root).fontFamily}`;
-    c.textBaseline = "middle";
-    for (const [axis, found] of [["x", ticks(x0, x1)], ["y", ticks(y0, y1)]]) {
-      for (const value of found) {
-        c.strokeStyle = line; c.globalAlpha = 0.7; c.lineWidth = 1;
-        c.beginPath();
-        if (axis === "x") { c.moveTo(sx(value), EDGE.top); c.lineTo(sx(value), EDGE.top + v); } else { c.moveTo(EDGE.left, sy(value)); c.lineTo(EDGE.left + w, sy(value)); }
-        c.stroke();
-        c.globalAlpha = 1; c.fillStyle = soft;
-        const text = String(value).replace("-", "\u2212");
-        if (axis === "x") { c.textAlign = "center"; c.fillText(text, sx(value), EDGE.top + v + 14); } else { c.textAlign = "right"; c.fillText(text, EDGE.left - 8, sy(value)); }
-      }
-    }
-    const series = frame.header.series[sOf()], what = `${series.label}, ${series.unit}`, residual = model.get("view") === "residuals";
-    c.fillStyle = ink; c.textAlign = "center";
-    c.fillText(residual ? `Predicted ${what}` : `Observed ${what}`, EDGE.left + w / 2, height - 12);
-    c.save(); c.translate(14, EDGE.top + v / 2); c.rotate(-Math.PI / 2);
-    c.fillText(residual ? `Observed \u2212 predicted, ${series.unit}` : `Predicted ${what}`, 0, 0); c.restore();
-    c.save(); c.beginPath(); c.rect(EDGE.left, EDGE.top, w, v); c.clip();
     const tissue = (i) => frame.columns.tissue_of[frame.columns.subject[at.rows[i]]];
-    if (at.n > SPARSE) shade(c, accent); else dots(c, accent, ink);
-    const bright = picked || (lit !== -1 ? Array.from({ length: at.n }, (_, i) => i) : []);
-    c.fillStyle = mark; c.globalAlpha = bright.length > SPARSE ? 0.25 : 0.85;
-    const size = at.n > SPARSE ? 1.5 : 3.2;
-    for (const i of bright) if (lit === -1 || tissue(i) === lit) { c.beginPath(); c.arc(sx(at.x[i]), sy(at.y[i]), size, 0, 7); c.fill(); }
-    c.globalAlpha = 1; c.strokeStyle = ink; c.setLineDash([5, 4]); c.lineWidth = 1.2; c.beginPath();
-    if (residual) { c.moveTo(EDGE.left, sy(0)); c.lineTo(EDGE.left + w, sy(0)); } else { c.moveTo(sx(x0), sy(x0)); c.lineTo(sx(x1), sy(x1)); }
-    c.stroke(); c.restore(); c.setLineDash([]);
+    const all = lit === -1 ? [] : Array.from({ length: at.n }, (_, i) => i);
+    const series = frame.header.series[sOf()], k = kOf(), { observed, censored, [`low.${k}`]: low, [`high.${k}`]: high } = frame.columns;
+    area = scatter(base, part.root, Math.max(260, plot.clientWidth || 460), at, {
+      residual: model.get("view") === "residuals", what: `${series.label}, ${series.unit}`, unit: series.unit,
+      bright: (picked || all).filter((i) => lit === -1 || tissue(i) === lit), observed, censored, low: tOf() < 0 ? null : low, high,
+    });
     overlay();
-  }
-
-  function dots(c, accent) {
-    const k = kOf(), { sx, sy } = area, low = frame.columns[`low.${k}`], high = frame.columns[`high.${k}`], { observed, censored } = frame.columns;
-    c.lineWidth = 1; c.strokeStyle = accent; c.fillStyle = accent;
-    if (low && tOf() >= 0 && at.n <= WHISKERS) {
-      c.globalAlpha = at.n > 300 ? 0.16 : 0.32;
-      c.beginPath();
-      for (let i = 0; i < at.n; i++) {
-        const row = at.rows[i];
-        if (!Number.isFinite(low[row]) || !Number.isFinite(high[row])) continue;
-        const [a, b] = model.get("view") === "residuals" ? [observed[row] - high[row], observed[row] - low[row]] : [low[row], high[row]];
-        c.moveTo(sx(at.x[i]), sy(a)); c.lineTo(sx(at.x[i]), sy(b));
-      }
-      c.stroke();
-    }
-    c.globalAlpha = at.n > 2000 ? 0.4 : 0.72;
-    for (let i = 0; i < at.n; i++) {
-      c.beginPath(); c.arc(sx(at.x[i]), sy(at.y[i]), 2.8, 0, 7);
-      if (censored[at.rows[i]]) c.stroke(); else c.fill();
-    }
-    c.globalAlpha = 1;
-  }
-
-  function shade(c, accent) {
-    const cell = 2, across = Math.ceil(area.w / cell), down = Math.ceil(area.v / cell), counts = new Uint32Array(across * down);
-    const fx = across / (area.x1 - area.x0), fy = down / (area.y1 - area.y0);
-    let top = 1;
-    for (let i = 0; i < at.n; i++) {
-      const cx = Math.floor((at.x[i] - area.x0) * fx), cy = Math.floor((area.y1 - at.y[i]) * fy);
-      if (cx < 0 || cy < 0 || cx >= across || cy >= down) continue;
-      const n = ++counts[cy * across + cx];
-      if (n > top) top = n;
-    }
-    const ground = rgb(hue(part.root, "bg")), full = rgb(accent), deep = rgb(hue(part.root, "ink"));
-    const mix = (a, b, f) => a.map((v, i) => v + (b[i] - v) * f);
-    const color = (f) => (f < 0.6 ? mix(mix(ground, full, 0.28), full, f / 0.6) : mix(full, mix(full, deep, 0.75), (f - 0.6) / 0.4));
-    const ramp = Array.from({ length: 256 }, (_, i) => color(i / 255));
-    const image = new ImageData(across, down);
-    for (let i = 0; i < counts.length; i++) {
-      if (!counts[i]) continue;
-      image.data.set(ramp[Math.round((255 * Math.log(counts[i])) / Math.log(top + 0.001 * (top === 1)))] || ramp[0], 4 * i);
-      image.data[4 * i + 3] = 255;
-    }
-    const small = new OffscreenCanvas(across, down);
-    small.getContext("2d").putImageData(image, 0, 0);
-    c.imageSmoothingEnabled = false;
-    c.drawImage(small, EDGE.left, EDGE.top, across * cell, down * cell);
-    const bar = 84, left = EDGE.left + area.w - bar - 12, up = EDGE.top + area.v - 22;
-    for (let i = 0; i < bar; i++) { c.fillStyle = `rgb(${ramp[Math.round((255 * i) / bar)].join(" ")})`; c.fillRect(left + i, up, 1.5, 7); }
-    c.fillStyle = hue(part.root, "soft"); c.textAlign = "left"; c.fillText("1", left, up + 15); c.textAlign = "right"; c.fillText(`${whole(top)} pairs`, left + bar, up + 15);
   }
 
   function overlay() {
