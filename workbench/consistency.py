@@ -35,6 +35,21 @@ def check_name(name: str) -> str:
     return name
 
 
+def stem(file: str) -> str:
+    """The table or modality that the stored file ``file`` holds."""
+    return file.removeprefix("modalities/").removesuffix(".h5ad").removesuffix(".parquet")
+
+
+def check_place(file: str) -> None:
+    """Raise ``ValueError`` unless ``file`` is a name a study can hold: no path leads out of its folder."""
+    name = stem(file)
+    if file == f"{name}.parquet" and name in FRAMES:
+        return
+    if file != f"modalities/{name}.h5ad":
+        raise ValueError(f"lists {file!r}, which has no place in a study.")
+    check_name(name)
+
+
 def prepare(frames: dict[str, pl.DataFrame], modalities: dict[str, AnnData]) -> dict[str, pl.DataFrame]:
     """The three frames, checked, names as text, outcomes sorted by treatment, then subject.
 

@@ -67,7 +67,11 @@ def put(temporary: Path, target: Path, replace: bool) -> None:
             raise FileExistsError(f"{target} exists. Give replace=True to replace it, or another name.")
         os.rename(target, _kept(target))
         sync_folder(target.parent)
-        os.rename(temporary, target)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            os.rename(_kept(target), target)
+            raise
         sync_folder(target.parent)
         shutil.rmtree(_kept(target))
 

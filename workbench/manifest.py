@@ -12,12 +12,14 @@ import json
 import os
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from workbench import __version__
 
 GENESIS = "0" * 64  # the previous hash of a journal's first entry
 ENTRY_KEYS = {"when", "event", "who", "tool", "files", "manifest", "previous", "hash"}
+RESTORE = "The study was changed or damaged on disk: restore it from a copy or build it again."
 
 
 class StudyError(ValueError):
@@ -50,6 +52,15 @@ def canonical(value: Any) -> bytes:
     if json.loads(text) != value:
         raise ValueError("only plain JSON can be stored: a tuple or a key that is not text would come back changed")
     return data
+
+
+def read_file(folder: Path, file: str) -> bytes:
+    """The bytes of one stored file, read once."""
+    path = folder / file
+    if path.is_symlink() or not path.is_file():
+        found = "a link" if path.is_symlink() else "nothing" if not path.exists() else "no plain file"
+        raise StudyError(file, f"expected a file in {folder}, found {found}. {RESTORE}")
+    return path.read_bytes()
 
 
 # ---- the journal: each entry's hash covers the entry and, through `previous`, all before it
@@ -98,9 +109,6 @@ def journal_read(data: bytes, file: str) -> list[dict[str, str]]:
     if not entries:
         raise StudyError(file, f"expected at least one entry, found none. {RESTORE}")
     return entries
-
-
-RESTORE = "The study was changed or damaged on disk: restore it from a copy or build it again."
 
 
 def _user() -> str:

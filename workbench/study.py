@@ -70,13 +70,18 @@ class Study:
         durable.recover(path)
         if not path.is_dir():
             raise FileNotFoundError(f"{path}: there is no study folder here.")
-        proof = {name: _bytes(path, name) for name in PROOF}
+        proof = {name: manifest.read_file(path, name) for name in PROOF}
         content, journal = manifest.verify(*(proof[name] for name in PROOF))
+        if not isinstance(content, dict):
+            raise StudyError("manifest.json", f"expected an object, found {type(content).__name__}. {manifest.RESTORE}")
         if content.get("version") != VERSION:
             found = content.get("version")
             raise StudyError("manifest.json", f"expected version {VERSION}, found {found}. Build the study again.")
         for file in content["files"]:
-            _check_place(file)
+            try:
+                consistency.check_place(file)
+            except ValueError as error:
+                raise StudyError("manifest.json", f"{error} {manifest.RESTORE}") from None
         return cls(path, content, manifest.sha256(proof["manifest.json"]), journal)
 
     def __repr__(self) -> str:
@@ -115,7 +120,7 @@ class Study:
     @property
     def modalities(self) -> list[str]:
         """Names of the modalities, sorted."""
-        return sorted(_stem(file) for file in self.manifest["files"] if "/" in file)
+        return sorted(consistency.stem(file) for file in self.manifest["files"] if "/" in file)
 
     def modality(self, name: str) -> AnnData:
         """Modality ``name``: ``obs_names`` are subjects or treatments (``.uns["axis"]``), ``.uns["unit"]`` its unit."""
@@ -161,13 +166,14 @@ class Study:
                 problems.append(f"{file}: is not in the manifest. Remove it, or build the study again.")
         frames: dict[str, pl.DataFrame] = {}
         for file in sorted(fresh.manifest["files"], key=lambda f: (f.count("/"), f)):  # tables first
+            name = consistency.stem(file)
             try:
-                if "/" in file:
-                    data = fresh.modality(_stem(file))
-                    if set(frames) == set(consistency.FRAMES):
-                        problems += [f"{file}: {p}" for p in consistency.modality_problems(_stem(file), data, frames)]
-                else:
-                    frames[_stem(file)] = fresh._frame(_stem(file))
+                if "/" not in file:
+                    frames[name] = fresh._frame(name)
+                    continue
+                data = fresh.modality(name)
+                if set(frames) == set(consistency.FRAMES):
+                    problems += [f"{file}: {p}" for p in consistency.modality_problems(name, data, frames)]
             except (StudyError, FormatError, tables.TableError) as error:
                 problems.append(str(error))
         if set(frames) == set(consistency.FRAMES):
@@ -176,7 +182,7 @@ class Study:
 
     def _verified(self, file: str) -> bytes:
         """The bytes of ``file``, read once, once their SHA-256 is the manifest's."""
-        data = _bytes(self.path, file)
+        data = manifest.read_file(self.path, file)
         expected, found = self.manifest["files"][file]["sha256"], manifest.sha256(data)
         if found != expected:
             raise StudyError(file, f"expected SHA-256 {expected}, found {found}. {manifest.RESTORE}")
@@ -290,30 +296,6 @@ def write_study(
         durable.sync_folder(temporary)
         durable.put(temporary, path, replace)
     return Study.open(path)
-
-
-def _bytes(folder: Path, file: str) -> bytes:
-    """The bytes of one stored file, read once."""
-    path = folder / file
-    if path.is_symlink() or not path.is_file():
-        found = "a link" if path.is_symlink() else "nothing" if not path.exists() else "no plain file"
-        raise StudyError(file, f"expected a file in {folder}, found {found}. {manifest.RESTORE}")
-    return path.read_bytes()
-
-
-def _stem(file: str) -> str:
-    return file.removeprefix("modalities/").removesuffix(".h5ad").removesuffix(".parquet")
-
-
-def _check_place(file: str) -> None:
-    """A manifest may list only what a study holds: a path out of the folder is refused here."""
-    try:
-        table = file.endswith(".parquet") and _stem(file) in consistency.FRAMES and file == f"{_stem(file)}.parquet"
-        if not table and file != f"modalities/{consistency.check_name(_stem(file))}.h5ad":
-            raise ValueError
-    except ValueError:
-        reason = f"lists {file!r}, which has no place in a study. {manifest.RESTORE}"
-        raise StudyError("manifest.json", reason) from None
 
 
 def _store(folder: Path, file: str, data: bytes) -> dict[str, Any]:

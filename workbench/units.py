@@ -42,7 +42,8 @@ def _linear() -> dict[str, tuple[str, Fraction]]:
         table[f"{prefix}mol"] = ("amount", _ten(power))
     table["kg"] = ("mass", _ten(3))
     table |= {"mol/L": table["M"], "mmol/L": table["mM"], "umol/L": table["uM"], "nmol/L": table["nM"]}
-    seconds: dict[str, int | Fraction] = {"ms": Fraction(1, 1000), "s": 1, "min": 60, "h": 3600, "day": 86400, "week": 604800}
+    table["ms"] = ("time", Fraction(1, 1000))
+    seconds = {"s": 1, "min": 60, "h": 3600, "day": 86400, "week": 604800}
     table |= {name: ("time", Fraction(length)) for name, length in seconds.items()}
     table |= {"fraction": ("fraction", Fraction(1)), "%": ("fraction", Fraction(1, 100))}
     for name, power in (("mm3", 0), ("cm3", 3), ("uL", 0), ("mL", 3), ("L", 6)):

@@ -39,7 +39,10 @@ def read(data: bytes, file: str) -> dict[str, Any]:
             raise FormatError(file, "storage", f"expected bytes, found {type(raw).__name__}")
         return torch.load(io.BytesIO(raw), weights_only=True)
 
-    vocabulary = dict(zip(ALLOWED, (OrderedDict, _rebuild_tensor_v2, storage), strict=True))
+    def tensor(*arguments: Any) -> Any:  # a fresh function: a pickle can set attributes of what it is given
+        return _rebuild_tensor_v2(*arguments)
+
+    vocabulary = dict(zip(ALLOWED, (OrderedDict, tensor, storage), strict=True))
 
     class Reader(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
@@ -71,9 +74,11 @@ def _key(key: object, file: str) -> str:
     return key
 
 
-def _plain(value: object, key: str, file: str, tensor: type) -> Any:
+def _plain(value: Any, key: str, file: str, tensor: Any) -> Any:
     if isinstance(value, tensor):
-        return np.array(value.detach().numpy())  # type: ignore[attr-defined]  # a copy frees the storage
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise FormatError(file, f"key {key!r}", f"declares {value.nbytes:,} bytes, stores fewer: refused")
+        return np.array(value.detach().numpy())  # a copy lets go of the storage
     if isinstance(value, (str, list)):
         return value
     raise FormatError(file, f"key {key!r}", f"expected a tensor, a list or text, found {type(value).__name__}")

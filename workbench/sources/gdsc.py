@@ -153,6 +153,9 @@ def build(
     """
     if screen not in SCREENS:
         raise KeyError(f"no screen {screen!r}.{nearest(screen, SCREENS)} There are: {', '.join(SCREENS)}.")
+    for name in need:
+        if name not in PROFILES:
+            raise KeyError(f"no modality {name!r}.{nearest(name, PROFILES)} There are: {', '.join(PROFILES)}.")
     target = Path(path) if path is not None else home.studies() / screen
     if target.exists() and not replace:  # before the work, not after
         raise FileExistsError(f"{target} exists. Give replace=True to replace it, or another path.")
