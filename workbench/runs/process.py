@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import hashlib
 import json
 import os
@@ -126,6 +128,8 @@ def provenance() -> dict[str, str]:
     lock = checkout / "requirements.lock"
     if lock.is_file():
         found["lock.sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
+    with contextlib.suppress(KeyError, OSError, ImportError):  # a container's user need not have a name
+        found["mlflow.user"] = getpass.getuser()
     if commit := _git(checkout, "rev-parse", "HEAD"):
         found["git.commit"] = commit
         changed = _git(checkout, "status", "--porcelain")

@@ -160,7 +160,7 @@ class Run:
         schema = table(name)
         if schema.name not in self._tables:
             path = f"tables/{schema.name.lower()}.parquet"
-            owners = [e for e in (self._entity, *self._more(path)) if f"sha256 {path}" in self._digests(e)]
+            owners = [self._entity] if _digest(self._entity, path) else [c for c in self.children if _digest(c, path)]
             frames = [tables.check(pl.read_parquet(io.BytesIO(self._bytes(e, path))), schema) for e in owners]
             if len(frames) > 1:  # one may hold categorical names, another strings
                 frames = [f.cast(pl.Schema(schema.columns)) for f in frames]
@@ -171,16 +171,9 @@ class Run:
     def _tables(self) -> dict[str, pl.DataFrame]:
         return {}
 
-    def _more(self, path: str) -> list[Any]:
-        return [] if f"sha256 {path}" in self._digests(self._entity) else self.children
-
-    @staticmethod
-    def _digests(entity: Any) -> dict[str, str]:
-        return {name_of(k): v for k, v in entity.data.tags.items() if k.startswith("sha256")}
-
     def _bytes(self, entity: Any, path: str) -> bytes:
         run_id = entity.info.run_id
-        expected = self._digests(entity).get(f"sha256 {path}")
+        expected = _digest(entity, path)
         if expected is None:
             raise RunError(f"run {self.name!r} ({run_id}, {self.status}) holds no {path}: it ended before writing it.")
         return models.checked(_local(run_id, path), expected, f"run {self.name!r}")
@@ -214,8 +207,15 @@ class Run:
         return restore(predictor, *self.weights(predictor, fold))
 
     def ui_url(self, base: str = "http://127.0.0.1:5000") -> str:
-        """Address of this run on MLflow's page served at ``base``."""
-        return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        """Address of this run on MLflow's page served at ``base`` (which opens among language models unless told)."""
+        page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{base.rstrip('/')}/{page}?workflowType=machine_learning"
+
+
+def _digest(entity: Any, path: str) -> str | None:
+    """SHA-256 recorded for a file of a run; a file without one was never finished."""
+    folder, _, file = path.rpartition("/")
+    return json.loads(entity.data.tags.get(f"sha256 {folder or 'files'}", "{}")).get(file)
 
 
 def _local(run_id: str, path: str) -> Path:

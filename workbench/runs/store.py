@@ -63,8 +63,10 @@ def experiment_id(name: str) -> str:
     found = store.get_experiment_by_name(name)
     if found is None:
         served = home.tracking_uri().startswith(("http:", "https:"))  # then the server says where artifacts go
+        place = None if served else home.artifacts().as_uri()
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # else its page opens among language models
         try:
-            return store.create_experiment(name, artifact_location=None if served else home.artifacts().as_uri())
+            return store.create_experiment(name, artifact_location=place, tags=kind)
         except MlflowException:
             found = store.get_experiment_by_name(name)  # another process was first
             if found is None:

@@ -46,6 +46,7 @@ class _Open:
         self._dataset: tuple[str, str] | None = None
         self._model_id: str | None = None
         self._logged: list[Metric] = []
+        self._digests: dict[str, dict[str, str]] = {}
         self.experiment_id, self.name = experiment_id, name
         told = {key(k): str(v)[:8000] for k, v in {**tags, **process.identity()}.items()}
         self.run_id = self._client.create_run(experiment_id, tags=told, run_name=name).info.run_id
@@ -60,18 +61,17 @@ class _Open:
 
     def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
         """Log metrics under their own names; values that are not finite are left out (the tables keep them)."""
-        self._log((name, value, step) for name, value in values.items())
-
-    def _log(self, points: Iterable[tuple[str, float | None, int]]) -> None:
         from mlflow.entities import Metric
 
-        now, (data, digest) = int(time.time() * 1000), self._dataset or (None, None)
+        data, digest = self._dataset or (None, None)  # what it was measured on: models rank within a test set
         metrics = [
-            Metric(key(name), float(value), now, int(step), self._model_id, data, digest, self.run_id)
-            for name, value, step in points
-            if value is not None and math.isfinite(value)
+            Metric(name, value, now, step, self._model_id, data, digest, self.run_id)
+            for name, value, step, now in _points((name, value, step) for name, value in values.items())
         ]
         self._logged += metrics
+        self._log(metrics)
+
+    def _log(self, metrics: list[Metric]) -> None:
         for part in _parts(metrics, 1000):  # one call per thousand: 28 times the pace of one call each
             self._client.log_batch(self.run_id, metrics=part)
 
@@ -107,7 +107,9 @@ class _Open:
             local = Path(temporary, file)
             local.write_bytes(data)
             self._client.log_artifact(self.run_id, str(local), folder or None)
-        self.tag({f"sha256 {path}": sha256(data)})  # last: what has a digest is whole
+        digests = self._digests.setdefault(f"sha256 {folder or 'files'}", {})
+        digests[file] = sha256(data)
+        self.tag({f"sha256 {folder or 'files'}": json.dumps(digests)})  # last: what has a digest is whole
 
     def _inputs(self, study: str, data: Sequence[tuple[str, str, str, int | None]]) -> None:
         """Log dataset inputs: (name, digest, context, number of rows)."""
@@ -144,6 +146,8 @@ class Child(_Open):
 
     def curve(self, frame: pl.DataFrame) -> None:
         """Log (more of) a learning curve: CURVES rows of this predictor and fold. May be called as it grows."""
+        from mlflow.entities import Metric
+
         frame = tables.check(frame, tables.CURVES)
         other = frame.filter((pl.col("predictor") != self.predictor) | (pl.col("fold") != self.fold))
         if len(other):
@@ -151,7 +155,8 @@ class Child(_Open):
                 f"this run is {self.predictor!r}, fold {self.fold}; the curve holds rows of "
                 f"{other['predictor'][0]!r}, fold {other['fold'][0]}. Filter it first."
             )
-        self._log(frame.select("name", "value", "step").iter_rows())
+        points = _points(frame.select("name", "value", "step").iter_rows())
+        self._log([Metric(name, value, now, step) for name, value, step, now in points])
         self._curves.append(frame)
         self.tables({"CURVES": pl.concat(self._curves)})
 
@@ -176,11 +181,9 @@ class Child(_Open):
             self.experiment_id, self.run_id, label, name, config, arrays, pairs_example, params
         )
         # what was logged before the model existed is told again with its id, so that models rank by it
-        again, self._logged = self._logged, []
-        for metric in again:
+        for metric in self._logged:
             metric._model_id = self._model_id
-        for part in _parts(again, 1000):
-            self._client.log_batch(self.run_id, metrics=part)
+        self._log(self._logged)
         self.tag({"workbench.model": self._model_id})
         return self._model_id
 
@@ -310,6 +313,14 @@ def record(
 
 def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _points(values: Iterable[tuple[str, float | None, int]]) -> Iterator[tuple[str, float, int, int]]:
+    """Key, value, step and time [ms] of the finite values."""
+    now = int(time.time() * 1000)
+    for name, value, step in values:
+        if value is not None and math.isfinite(value):
+            yield key(name), float(value), int(step), now
 
 
 def _row_bytes(rows: Any) -> bytes:
