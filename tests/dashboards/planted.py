@@ -78,7 +78,7 @@ def run(
     lines = [bad(i, "line") if bad else f"LINE-{i:03d}" for i in range(subjects)]
     treatments = [bad(i, "drug") if bad else ("Planted" if i == 0 else f"Drug {i:03d}") for i in range(drugs)]
     tissues = [bad(i, "tissue") if bad else t for i, t in enumerate(TISSUES)]
-    rule = "unseen subject"
+    rule, unit = "unseen subject", (bad(1, "ln(uM)") if bad else "ln(uM)")
     drug, line, noise = rng.normal(2.5, 2.5, drugs), rng.normal(0, 0.5, subjects), rng.normal(0, 1.0, (subjects, drugs))
     truth = drug[None, :] + line[:, None] + noise
     keep = rng.random((subjects, drugs)) < 0.86
@@ -106,7 +106,8 @@ def run(
             {
                 "predictor": predictor, "split": rule, "fold": fold_of[s].astype(np.int32), "row": np.arange(len(s)),
                 "subject": [lines[i] for i in s], "treatment": [treatments[i] for i in d],
-                "tissue": [tissues[i] for i in tissue_of[s]], "endpoint": "ln_ic50", "unit": "ln(uM)",
+                "tissue": [tissues[i] for i in tissue_of[s]],
+                "endpoint": bad(0, "ln_ic50") if bad else "ln_ic50", "unit": unit,
                 "predicted": predicted[s, d], "low": predicted[s, d] - half, "high": predicted[s, d] + half,
                 "level": LEVEL, "abstained": None, "baseline": drug[d], "observed": truth[s, d], "censored": 0,
             },
@@ -120,29 +121,39 @@ def run(
     weights[0, 0] = 2.0
     attributions = pl.DataFrame(
         [
-            (p, rule, 0, treatments[i], "expression", features[j], float(weights[i, j]), "ln(uM) per SD", "coefficient")
+            (p, rule, 0, treatments[i], "expression", features[j], float(weights[i, j]), unit, "coefficient")
             for p in ("ridge", "drug_response") for i in range(drugs) for j in range(len(features))
         ],
         schema=dict(tables.ATTRIBUTIONS.columns), orient="row",
     )  # fmt: skip
     curves = pl.DataFrame(
         [
-            ("drug_response", f, step, curve, float(end + 2 * np.exp(-step / 6) + rng.normal(0, 0.02)), unit)
+            ("drug_response", f, step, curve, float(end + 2 * np.exp(-step / 6) + rng.normal(0, 0.02)), curve_unit)
             for f in range(folds)
-            for curve, end, unit in (("training loss", 0.4, None), ("validation RMSE", 1.17, "ln(uM)"))
+            for curve, end, curve_unit in (("training loss", 0.4, None), ("validation RMSE", 1.17, unit))
             for step in range(0, 40, 2)
         ],
         schema=dict(tables.CURVES.columns), orient="row",
     )  # fmt: skip
     called = name or (HOSTILE if hostile else "response_planted_unseen-subject")
+    predictions, comparisons = pl.concat(frames), _comparisons(metrics)
+    if bad:  # every name a person can give, also those of a predictor, a metric, a curve and a parameter
+        predictions, metrics, comparisons, attributions, curves = (
+            frame.with_columns(
+                pl.col(c).replace({"trees": bad(1, "trees"), "MAE": bad(0, "MAE"), "training loss": bad(1, "loss")})
+                for c in {"predictor", "other", "metric", "name", "naive_predictor"} & set(frame.columns)
+            )
+            for frame in (predictions, metrics, comparisons, attributions, curves)
+        )
+        metrics = metrics.with_columns(unit=pl.when(pl.col("unit").is_not_null()).then(pl.lit(unit)))
     return Run(
         run_id=f"{seed:032x}", name=called, status="FINISHED", study_digest="ab" * 32,
         params={
             "name": called, "study": (HOSTILE_SCRIPT if hostile else "planted"), "split": rule, "seed": "0",
-            "folds": str(folds),
+            "folds": str(folds), (bad(1, "folds") if bad else "note"): "none",
         },
         tags={"git.commit": "0123456789abcdef0123456789abcdef01234567", "lock.sha256": "cd" * 32, "python": "3.11"},
-        predictions=pl.concat(frames), metrics=metrics, comparisons=_comparisons(metrics),
+        predictions=predictions, metrics=metrics, comparisons=comparisons,
         attributions=attributions, curves=curves,
     )  # fmt: skip
 

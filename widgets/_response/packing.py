@@ -25,25 +25,28 @@ GAP = 65535  # stands for NaN
 def squeeze(packed: bytes, **extra: Any) -> tuple[str, float]:
     """Base64 text of the packed predictions, and the largest rounding of a value (in the endpoint's unit).
 
-    ``extra`` joins the header.
+    ``extra`` joins the header. An interval without a prediction is left out: nothing could draw it.
     """
     header, columns = unpack(packed)
     listed: list[list[Any]] = []
     planes: list[bytes] = []
+    restored: dict[str, np.ndarray] = {}
     worst = 0.0
     for name, column in columns.items():
         kind = column.dtype.newbyteorder("<").str.lstrip("<|")
         stem, _, k = name.partition(".")
         if kind == "f4":
             origin = f"predicted.{k}" if stem in ("low", "high") else None
-            values = column.astype(np.float64) - (columns[origin].astype(np.float64) if origin else 0.0)
+            # distances from the prediction as it will be read back: so roundings do not add up
+            values = column.astype(np.float64) - (restored[origin] if origin else 0.0)
             finite = np.isfinite(values)
             low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
             step = (high - low) / (GAP - 1) or 1.0
             steps = np.where(finite, np.round((np.where(finite, values, low) - low) / step), GAP).astype("<u2")
             planes.append(_planes(steps))
             listed.append([name, kind, "steps", low, step, origin])
-            worst = max(worst, step / 2 * (2 if origin else 1))
+            restored[name] = np.where(finite, low + steps * step, np.nan)
+            worst = max(worst, step / 2)
         elif name in ("start", "subject"):
             planes.append(_planes(np.diff(column, prepend=np.zeros(1, column.dtype)).astype("<i4")))
             listed.append([name, kind, "differences", 0, 0, None])

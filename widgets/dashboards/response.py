@@ -107,13 +107,15 @@ class ResponsePage(pn.viewable.Viewer):
             ("Provenance", lambda: html(pieces.provenance(run))),
         ]
         rooms = [pn.Column(sizing_mode="stretch_width", min_height=200) for _ in parts]
+        self._made: dict[int, Any] = {}
         tabs = pmui.Tabs(*[(name, room) for (name, _), room in zip(parts, rooms, strict=True)],
                          sizing_mode="stretch_width", dynamic=True)  # fmt: skip
 
         def fill(_: Any = None) -> None:
             room = rooms[tabs.active]
             if not room.objects:  # a part is made when it is first looked at
-                room.objects = [shown(parts[tabs.active][1])]
+                self._made[tabs.active] = shown(parts[tabs.active][1])
+                room.objects = [self._made[tabs.active]]
 
         tabs.param.watch(fill, "active")
         fill()
