@@ -54,6 +54,7 @@ _CONTROLS = """
 .wb h3{font-size:15px;line-height:1.3;font-weight:600;margin:0;overflow-wrap:anywhere;}
 .wb h4{font-size:12px;line-height:1.4;font-weight:600;margin:0 0 5px;color:var(--wb-soft);}
 .wb p{margin:0;}
+.wb table{color:inherit;font:inherit;}
 .wb .soft{color:var(--wb-soft);}
 .wb .small{font-size:12px;}
 .wb .num{font-variant-numeric:tabular-nums;text-align:right;white-space:nowrap;}

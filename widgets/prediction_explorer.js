@@ -28,7 +28,7 @@ background:var(--wb-bg);border:1px solid var(--wb-line);box-shadow:0 2px 8px rgb
 .wb-explorer .tissue .num{flex:0 0 74px;}
 .wb-explorer .line .name{flex:1 1 0;}
 .wb-explorer .line .num{flex:0 0 39px;}
-.wb-explorer .heads{display:flex;gap:8px;padding:0 19px 3px 10px;font-size:12px;color:var(--wb-soft);}
+.wb-explorer .heads{display:flex;gap:8px;padding:0 10px 3px 10px;font-size:12px;color:var(--wb-soft);}
 .wb-explorer .heads span:not(.num){flex:1 1 0;}
 .wb-explorer .heads .num{flex:0 0 39px;}
 .wb-explorer .lower{padding-top:12px;}
@@ -221,6 +221,7 @@ function render({ model, el }) {
   }
 
   function draw() {
+    heads.style.paddingRight = `${lineList.box.offsetWidth - lineList.box.clientWidth + 9}px`;
     const tissue = (i) => frame.columns.tissue_of[frame.columns.subject[at.rows[i]]];
     const all = lit === -1 ? [] : Array.from({ length: at.n }, (_, i) => i);
     const series = frame.header.series[sOf()], k = kOf(), { observed, censored, [`low.${k}`]: low, [`high.${k}`]: high } = frame.columns;

@@ -66,6 +66,11 @@ _KEY = [*_SERIES, "fold", "row"]
 _SHOWN = ["subject", "tissue", "treatment", "fold", "row", "observed", "predicted", "low", "high", "residual"]
 
 
+def readable(endpoint: str, unit: str) -> tuple[str, str]:
+    """Endpoint and unit as people write them: ("ln_ic50", "ln(uM)") is ("ln IC50", "ln(\u00b5M)"); others as they are."""
+    return _LABELS.get(endpoint, endpoint), unit.replace("uM", "\u00b5M")
+
+
 def _keyed(predictions: pl.DataFrame, subjects: pl.DataFrame | None) -> pl.DataFrame:
     """Scored rows with plain strings, tissue filled from ``subjects``, and a ``series`` column."""
     frame = check(predictions, PREDICTIONS).with_columns(
@@ -157,8 +162,7 @@ def _pack(frame: pl.DataFrame) -> bytes:
             {
                 "key": row["series"],
                 "endpoint": row["endpoint"],
-                "label": _LABELS.get(row["endpoint"], row["endpoint"]),
-                "unit": row["unit"].replace("uM", "\u00b5M"),
+                **dict(zip(("label", "unit"), readable(row["endpoint"], row["unit"]), strict=True)),
                 "split": row["split"],
             }
             for row in series.iter_rows(named=True)
