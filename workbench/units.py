@@ -93,7 +93,9 @@ def parse(name: str) -> Unit:
     match = re.fullmatch(r"(ln|log10|log2)\((.+)\)", plain)
     if match and match.group(2) in LINEAR:
         return Unit(name, *LINEAR[match.group(2)], match.group(1))
-    hint = nearest(plain, [*known(), *(f"{log}({u})" for log in LOG for u in ("M", "uM", "nM"))])
+    candidates = [*known(), *(f"{log}({u})" for log in LOG for u in ("M", "uM", "nM"))]
+    cased = [c for c in candidates if c.casefold() == plain.casefold()]  # the likeliest slip, and too short for nearest()
+    hint = f" Did you mean {cased[0]!r}?" if cased else nearest(plain, candidates)
     raise UnitError(f"unknown unit {name!r}.{hint} Known: {', '.join(known())}; ln(), log10(), log2() of these.")
 
 
