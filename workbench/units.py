@@ -94,7 +94,7 @@ def parse(name: str) -> Unit:
     if match and match.group(2) in LINEAR:
         return Unit(name, *LINEAR[match.group(2)], match.group(1))
     candidates = [*known(), *(f"{log}({u})" for log in LOG for u in ("M", "uM", "nM"))]
-    cased = [c for c in candidates if c.casefold() == plain.casefold()]  # the likeliest slip, and too short for nearest()
+    cased = [c for c in candidates if c.casefold() == plain.casefold()]  # the likeliest slip
     hint = f" Did you mean {cased[0]!r}?" if cased else nearest(plain, candidates)
     raise UnitError(f"unknown unit {name!r}.{hint} Known: {', '.join(known())}; ln(), log10(), log2() of these.")
 
