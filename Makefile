@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH ?= $(filter-out _%,$(basename $(notdir $(wildcard workbench/benches/*.py))))
 # JupyterLab asks nobody outside: no news, no look for updates, no extension catalogue.
-QUIET_LAB := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
-  --LabApp.extension_manager=readonly
+QUIET_LAB := --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly
+QUIET_SETTINGS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -54,6 +54,8 @@ test: $(STAMP) ## the tests (SLOW=1 or CI=true: the slow ones too; T=path or -k 
 	@$(BIN)/pytest --junitxml=build/junit.xml $(T)
 
 lab: $(STAMP) ## JupyterLab on notebooks/, with MLflow and the Panel pages in its launcher
+	@mkdir -p $(VENV)/etc/jupyter/labconfig
+	@echo '$(QUIET_SETTINGS)' > $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json
 	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(QUIET_LAB) $(LAB)
 
 lint: $(STAMP) ## ruff, mypy and the import contracts

@@ -42,7 +42,7 @@ def panel_server() -> dict[str, Any]:
 
     def command(port: int, base_url: str) -> list[str]:
         (pages,) = entry_points(group="workbench.servers", name="panel")
-        return watched(pages.load()(port, prefix=f"{base_url}panel"))
+        return watched(pages.load()(port, prefix=f"{base_url}panel", origins=[f"127.0.0.1:{port}"]))
 
     return _entry("Pages (Panel)", "panel", command)
 
@@ -52,12 +52,15 @@ def _entry(title: str, name: str, command: Any) -> dict[str, Any]:
         "command": command,
         "timeout": START_S,
         "absolute_url": True,  # both servers know their prefix and write it into the addresses they send
+        # JupyterLab has checked token and origin; the servers then need to trust nobody but the proxy, whatever name
+        # a browser calls this machine by.
+        "request_headers_override": {"Origin": "http://127.0.0.1:{port}", "Host": "127.0.0.1:{port}"},
         "new_browser_tab": True,
         "launcher_entry": {
             "title": title,
             "icon_path": str(ICONS / f"{name}.svg"),
             "path_info": f"{name}/",
-            "category": "Workbench",
+            "category": "Notebook",  # Lab shows a tile's own icon in this category and in Console alone
         },
     }
 
