@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
 
 import polars as pl
 
@@ -95,36 +96,33 @@ def load(model_id: str) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
     RunError
         The model was not finished, a file is gone, or its bytes are not those that were stored.
     """
-    from mlflow.artifacts import download_artifacts
     from safetensors.numpy import load as unpack
 
     model = store.client().get_logged_model(model_id)
     if str(model.status) != "READY":
         raise RunError(f"model {model_id} is {model.status}, expected READY: its run stopped while storing it.")
-    data = {}
-    for file in (CONFIG, ARRAYS):
-        place = f"{model.artifact_location}/{file}"
-        data[file] = checked(
-            Path(download_artifacts(place, tracking_uri=store.client().tracking_uri)),
-            model.tags.get(f"sha256.{file}"),
-            f"model {model_id}",
-        )
+    data = {
+        file: checked(model.artifact_location, file, model.tags.get(f"sha256.{file}"), f"model {model_id}")
+        for file in (CONFIG, ARRAYS)
+    }
     told = json.loads(data[CONFIG])
     return told["predictor"], told["config"], unpack(data[ARRAYS])
 
 
-def checked(path: Path, expected: str | None, owner: str) -> bytes:
-    """The bytes of a file when their SHA-256 is the expected one.
+def checked(root: str, path: str, expected: str | None, owner: str) -> bytes:
+    """The bytes of file ``path`` under the artifact address ``root`` when their SHA-256 is the expected one.
 
     Raises
     ------
     RunError
         The file is gone, or has another digest.
     """
+    from mlflow.exceptions import MlflowException
+
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        why = f"{path} cannot be read ({error.strerror}). Was its folder moved or cleaned?"
+        data = _bytes(root, path)
+    except (OSError, MlflowException) as error:
+        why = f"{path} was stored but cannot be read ({error}). Was its folder moved or cleaned?"
         raise RunError(f"{owner}: {why}") from error
     if (found := sha256(data)) != expected:
         raise RunError(
@@ -132,3 +130,16 @@ def checked(path: Path, expected: str | None, owner: str) -> bytes:
             "changed or damaged after it was stored, and was not opened. Restore it from a copy or run again."
         )
     return data
+
+
+def _bytes(root: str, path: str) -> bytes:
+    address = urlparse(root)
+    if address.scheme == "file":  # read in place: MLflow's client would leave a copy in the temp folder
+        return Path(unquote(address.path), path).read_bytes()
+    if not address.scheme:
+        return Path(root, path).read_bytes()
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+        place = download_artifacts(f"{root}/{path}", dst_path=folder, tracking_uri=store.client().tracking_uri)
+        return Path(place).read_bytes()

@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -176,7 +175,7 @@ class Run:
         expected = _digest(entity, path)
         if expected is None:
             raise RunError(f"run {self.name!r} ({run_id}, {self.status}) holds no {path}: it ended before writing it.")
-        return models.checked(_local(run_id, path), expected, f"run {self.name!r}")
+        return models.checked(entity.info.artifact_uri, path, expected, f"run {self.name!r}")
 
     def weights(self, predictor: str, fold: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Config and arrays of a fitted predictor.
@@ -216,12 +215,3 @@ def _digest(entity: Any, path: str) -> str | None:
     """SHA-256 recorded for a file of a run; a file without one was never finished."""
     folder, _, file = path.rpartition("/")
     return json.loads(entity.data.tags.get(f"sha256 {folder or 'files'}", "{}")).get(file)
-
-
-def _local(run_id: str, path: str) -> Path:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return Path(store.client().download_artifacts(run_id, path))
-    except (MlflowException, OSError) as error:
-        raise RunError(f"run {run_id}: {path} was recorded but is gone ({error}). Was its folder cleaned?") from error

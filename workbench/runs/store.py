@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -33,16 +34,18 @@ def client() -> MlflowClient:
 @lru_cache(maxsize=8)
 def _connect(uri: str) -> MlflowClient:
     os.environ.update(QUIET)  # read when mlflow is imported
-    from mlflow import MlflowClient
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # mlflow's own, about the database layer under it
+        from mlflow import MlflowClient
 
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    client = MlflowClient(uri)
-    if uri.startswith("sqlite:///"):
-        database = Path(uri.removeprefix("sqlite:///"))
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(database.with_name(database.name + ".lock")):
-            client.search_experiments(max_results=1)  # makes the tables: two processes at once would collide
+        for noisy in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        client = MlflowClient(uri)
+        if uri.startswith("sqlite:///"):
+            database = Path(uri.removeprefix("sqlite:///"))
+            database.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(database.with_name(database.name + ".lock")):
+                client.search_experiments(max_results=1)  # makes the tables: two processes at once would collide
     return client
 
 
