@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+_LABELS = {"ln_ic50": "ln IC50", "auc": "AUC", "activity_area": "activity area"}
 _TYPES = {"f4", "i4", "i2", "i1", "u1"}
 _IMPORT = re.compile(r'^import .* from "\./(_\w+)\.js";\n', re.MULTILINE)
 
@@ -75,3 +76,8 @@ def esm(stem: str) -> str:
         return "\n".join([*needed, _IMPORT.sub("", text)])
 
     return inline(stem)
+
+
+def readable(endpoint: str, unit: str) -> tuple[str, str]:
+    """Endpoint and unit as people write them: ln_ic50 in ln(uM) is ln IC50 in ln(\u00b5M); others stay as they are."""
+    return _LABELS.get(endpoint, endpoint), unit.replace("uM", "\u00b5M")

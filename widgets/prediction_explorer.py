@@ -51,7 +51,7 @@ import numpy as np
 import polars as pl
 import traitlets as t
 
-from widgets._parts import esm, pack
+from widgets._parts import esm, pack, readable
 from widgets.palette import theme
 from workbench.tables import PREDICTIONS, TableError, check
 from workbench.text import nearest
@@ -60,15 +60,9 @@ ESM = esm("prediction_explorer")
 NAIVE = ("global_mean", "drug_mean", "cell_mean", "tissue_mean", "tissue_drug_mean", "mean_effects")
 """Predictors that stand for knowing nothing of the biology; every score is shown beside the best of them."""
 
-_LABELS = {"ln_ic50": "ln IC50", "auc": "AUC", "activity_area": "activity area"}
 _SERIES = ["endpoint", "unit", "split"]
 _KEY = [*_SERIES, "fold", "row"]
 _SHOWN = ["subject", "tissue", "treatment", "fold", "row", "observed", "predicted", "low", "high", "residual"]
-
-
-def readable(endpoint: str, unit: str) -> tuple[str, str]:
-    """Endpoint and unit as people write them: ("ln_ic50", "ln(uM)") is ("ln IC50", "ln(\u00b5M)"); others as they are."""
-    return _LABELS.get(endpoint, endpoint), unit.replace("uM", "\u00b5M")
 
 
 def _keyed(predictions: pl.DataFrame, subjects: pl.DataFrame | None) -> pl.DataFrame:
@@ -130,9 +124,8 @@ def _pack(frame: pl.DataFrame) -> bytes:
         )
         .sort("series", "treatment", "subject", "fold", "row")
     )
-    where = code(pairs["series"], series["series"]).to_numpy().astype(np.int64) * len(treatments) + code(
-        pairs["treatment"], treatments
-    ).to_numpy()
+    which, what = code(pairs["series"], series["series"]), code(pairs["treatment"], treatments)
+    where = which.to_numpy().astype(np.int64) * len(treatments) + what.to_numpy()
     cells = len(series) * len(treatments)
     columns: dict[str, np.ndarray] = {
         "start": np.searchsorted(where, np.arange(cells + 1)).astype(np.int32),

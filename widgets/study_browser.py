@@ -15,9 +15,8 @@ import numpy as np
 import polars as pl
 import traitlets as t
 
-from widgets._parts import esm, pack
+from widgets._parts import esm, pack, readable
 from widgets.palette import theme
-from widgets.prediction_explorer import readable
 from workbench.tables import TableError
 from workbench.text import nearest
 
@@ -32,7 +31,7 @@ def _checked(presence: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     modalities = [c for c in presence.columns if c not in _FIXED]
     for name in modalities:
         if presence.schema[name] != pl.Boolean:
-            raise TableError(f"presence: modality {name!r} should be Boolean (is it there?), found {presence.schema[name]}.")
+            raise TableError(f"presence: modality {name!r} should be Boolean, found {presence.schema[name]}.")
     frame = presence.with_columns(
         pl.col("subject", "tissue").cast(pl.String),
         pl.col("n_outcomes").cast(pl.Int64).fill_null(0),
@@ -140,7 +139,8 @@ class StudyBrowser(anywidget.AnyWidget):
     def _one_of_us(self, proposal: Any) -> str:
         name = proposal["value"]
         if name and not (self._frame["subject"] == name).any():
-            raise t.TraitError(f"subject {name!r} is not in this study.{nearest(name, self._frame['subject'].to_list())}")
+            near = nearest(name, self._frame["subject"].to_list())
+            raise t.TraitError(f"subject {name!r} is not in this study.{near}")
         return name
 
     @t.observe("filters")

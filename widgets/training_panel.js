@@ -81,7 +81,7 @@ function render({ model, el }) {
     const select = h("select", { onchange: () => choose(name === "predictor" ? { predictor: select.value, modalities: [...wanted] } : { [name]: select.value }) });
     return { name, plural, select, box: h("label", { class: "field" }, h("span", { text }), select) };
   });
-  let wanted = new Set(); // ticked by hand, kept while a predictor that cannot use them is picked
+  let wanted = null; // what is ticked, also while a predictor that cannot use it is picked
   const ticked = h("div", {});
   const fields = h("fieldset", {}, h("legend", { text: "Modalities" }), ticked);
   const start = h("button", { type: "button", class: "main", text: "Start", onclick: () => ask("start") });
@@ -113,7 +113,8 @@ function render({ model, el }) {
     }
     const can = (offered.uses || {})[picked.predictor] || offered.modalities || [];
     fields.hidden = !(offered.modalities || []).length;
-    for (const name of picked.modalities || []) wanted.add(name);
+    wanted ??= new Set(offered.modalities || []);
+    for (const name of can) if ((picked.modalities || []).includes(name)) wanted.add(name); else wanted.delete(name);
     const focused = ticked.contains(part.root.getRootNode().activeElement) ? part.root.getRootNode().activeElement.value : null;
     ticked.replaceChildren(...(offered.modalities || []).map((name) => {
       const usable = can.includes(name);

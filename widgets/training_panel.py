@@ -3,12 +3,13 @@
 The panel knows nothing of models. ``start(choice, report, stopped)`` does the work, with
 
 - ``choice``: dict study, predictor, split, modalities (list), as chosen in the panel;
-- ``report(news)``: news is a dict with any of ``fraction`` (0 to 1), ``message``, ``seconds_left`` and ``points``, a list of
-  (name, step, value) such as ("training loss", 120, 0.83); cheap, call it as often as you like;
+- ``report(news)``: news is a dict with any of ``fraction`` (0 to 1), ``message``, ``seconds_left`` and ``points``, a
+  list of (name, step, value) such as ("training loss", 120, 0.83); cheap, call it as often as you like;
 - ``stopped()``: True once Stop was pressed; the callback should then finish early, by returning or by raising.
 
 It returns a dict: ``url`` (of the run, shown as a link when it is http or https), ``run`` (its name) and ``metrics``
-(rows of ``tables.METRICS``, as a polars frame or a list of dicts: metric, value, low, high, naive, naive_predictor, unit).
+(rows of ``tables.METRICS`` as a polars frame, or dicts with metric, value, low, high, naive, naive_predictor, unit; of
+several predictors and folds only the chosen predictor's mean over folds is shown).
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ class TrainingPanel(anywidget.AnyWidget):
     @staticmethod
     def _offered(what: str, name: str, offered: list[str]) -> None:
         if name and name not in offered:
-            raise t.TraitError(f"{what} {name!r} is not offered.{nearest(name, offered)} Offered: {', '.join(offered)}.")
+            few = ", ".join(offered) or "none"
+            raise t.TraitError(f"{what} {name!r} is not offered.{nearest(name, offered)} Offered: {few}.")
 
     # --- start and stop ----------------------------------------------------------------------------------------------
 

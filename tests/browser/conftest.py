@@ -11,6 +11,7 @@ Set ``SCREENSHOTS=<folder>`` to keep the pictures that ``picture(page, name)`` t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -152,7 +153,12 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., N
         log = folder / f"{len(running)}.log"
         with log.open("wb") as out:
             server = subprocess.Popen(
-                command, cwd=cwd or folder, env={**os.environ, **(env or {})}, stdout=out, stderr=out, start_new_session=True
+                command,
+                cwd=cwd or folder,
+                env={**os.environ, **(env or {})},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
         running.append(server)
         end = time.monotonic() + seconds
@@ -178,10 +184,8 @@ def end_group(server: subprocess.Popen[bytes]) -> None:
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
     # The leader may be gone while kernels of its group linger.
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @dataclass
@@ -205,9 +209,7 @@ class Lab:
         page.locator(".jp-Notebook .jp-CodeCell").nth(len(cells) - 1).wait_for()
         page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area', {})")
         if dark:
-            page.evaluate(
-                "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark', id: 'JupyterLab Dark'})"
-            )
+            page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
             page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
         page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
@@ -228,6 +230,7 @@ def lab(chromium: Any, launch: Callable[..., None], tmp_path_factory: pytest.Tem
                     "checkForUpdates": False,
                     "doNotDisturbMode": True,
                 },
+                "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # all outputs exist at once
             }
         )
     )
