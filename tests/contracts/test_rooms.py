@@ -128,6 +128,80 @@ def test_a_source_fetches_and_builds_and_takes_an_archive_from_disk(room: str, n
     assert build["replace"].default is False
 
 
+# --- modalities ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.modalities"))
+def test_a_modality_says_whose_it_is_in_what_unit_and_how_loud(room: str, name: str) -> None:
+    module = importlib.import_module(f"{room}.{name}")
+    assert module.AXIS in ("subject", "treatment")
+    assert isinstance(module.UNIT, str) and module.UNIT
+    assert isinstance(module.GAIN, float) and module.GAIN > 0
+    assert [*inspect.signature(module.read).parameters] == ["study"]
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.modalities"))
+def test_a_modality_is_prepared_on_the_fit_rows_alone(room: str, name: str) -> None:
+    """The leak this guards against: a scaler that has seen the rows it will be judged on."""
+    import numpy as np
+
+    module = importlib.import_module(f"{room}.{name}")
+    random = np.random.default_rng(7)
+    matrix = (random.random((40, 12)) < 0.4).astype(np.float32)
+    fit_rows = np.arange(25)
+    other = matrix.copy()
+    other[25:] = 1000.0
+    first, second = (vars(module.prepare(m, fit_rows)) for m in (matrix, other))
+    assert first.keys() == second.keys() and first
+    for key, value in first.items():
+        np.testing.assert_array_equal(value, second[key], err_msg=key)
+    changed = matrix.copy()
+    changed[:5] = 1 - changed[:5]
+    third = vars(module.prepare(changed, fit_rows))
+    assert any(not np.array_equal(first[k], third[k]) for k in first), "it does look at the fit rows"
+
+
+# --- predictors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.predictors"))
+def test_a_predictor_file_offers_predictors_that_only_store_what_they_are_given(room: str, name: str) -> None:
+    from workbench import predictors
+
+    module = importlib.import_module(f"{room}.{name}")
+    assert module.PREDICTORS
+    for called, cls in module.PREDICTORS.items():
+        assert cls.__module__ == module.__name__
+        made = predictors.make(called)
+        assert made.name == called
+        assert [a for a in vars(made) if a.endswith("_") and not a.startswith("_")] == [], "nothing is fitted yet"
+        for wanted in ("predict", "config", "arrays", "load", "attributions"):
+            assert callable(getattr(made, wanted)), f"{called} has no {wanted}"
+        assert callable(getattr(made, "fit", None)) or callable(getattr(made, "prepare", None))
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.predictors"))
+def test_a_predictor_refuses_a_mistyped_parameter_and_names_the_nearest(room: str, name: str) -> None:
+    from workbench import predictors
+
+    for called, cls in importlib.import_module(f"{room}.{name}").PREDICTORS.items():
+        with pytest.raises(ValueError, match="has no parameter"):
+            predictors.make(called, nonsense=1)
+        for parameter in cls.DEFAULTS:
+            with pytest.raises(ValueError, match=f"Did you mean '{parameter}'"):
+                predictors.make(called, **{f"{parameter}x": 1})
+
+
+def test_no_two_files_offer_a_predictor_of_the_same_name() -> None:
+    from workbench import predictors
+
+    files = [importlib.import_module(f"workbench.predictors.{p.values[1]}") for p in members("workbench.predictors")]
+    offered = [called for module in files for called in module.PREDICTORS]
+    assert len(offered) == len(set(offered)) == len(predictors.offered())
+    assert {"global_mean", "drug_mean", "cell_mean", "tissue_mean", "tissue_drug_mean", "mean_effects"} <= set(offered)
+    assert set(predictors.naive_names()) < set(offered)
+
+
 # --- dashboards ------------------------------------------------------------------------------------------------------
 
 
