@@ -401,6 +401,22 @@ def test_the_sweep_ends_what_died_and_leaves_what_lives(killed: dict[str, tuple[
     assert runs.find("alive").children[0].info.status == "FINISHED", "a child left open ends with its parent"
 
 
+def test_two_processes_may_make_the_store_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db.new").write_bytes(b"half a store, of a start that was killed")
+    code = "from workbench import runs\nwith runs.record({'name': 'both'}, study_digest='00' * 32): pass"
+    env = {**os.environ, "WORKBENCH_HOME": str(tmp_path)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [p.communicate(timeout=120)[1] for p in both]
+    assert [p.returncode for p in both] == [0, 0], said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_HOME", str(tmp_path))
+        assert runs.runs()["status"].to_list() == ["FINISHED", "FINISHED"]
+    assert not (tmp_path / "mlflow.db.new").exists()
+
+
 def test_who_stopped_it() -> None:
     def lightning_way() -> BaseException:
         try:

@@ -40,13 +40,34 @@ def _connect(uri: str) -> MlflowClient:
 
         for noisy in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        client = MlflowClient(uri)
-        if uri.startswith("sqlite:///"):
-            database = Path(uri.removeprefix("sqlite:///"))
-            database.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(database.with_name(database.name + ".lock")):
-                client.search_experiments(max_results=1)  # makes the tables: two processes at once would collide
-    return client
+        if not uri.startswith("sqlite:///"):
+            return MlflowClient(uri)
+        database = Path(uri.removeprefix("sqlite:///"))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(database.with_name(database.name + ".lock")):
+            if not database.exists():
+                _make(database)
+            return MlflowClient(uri)
+
+
+def _make(database: Path) -> None:
+    """Make an empty store beside its place and move it there: half a store, of a killed start, is never opened."""
+    import sqlalchemy
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    new = database.with_name(database.name + ".new")
+    for rest in database.parent.glob(new.name + "*"):
+        rest.unlink()
+    engine = create_sqlalchemy_engine(f"sqlite:///{new}")
+    # some fifty steps that each wait for the disk; nothing is lost if they do not, so wait once at the end
+    sqlalchemy.event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF").close())
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()
+    with open(new, "rb") as made:
+        os.fsync(made.fileno())
+    new.replace(database)
 
 
 @contextmanager
