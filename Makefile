@@ -43,8 +43,9 @@ $(STAMP):
 	      Installing\ collected*) echo "  unpacking them: a minute or two without a word" ;; \
 	    esac; done \
 	  || { tail -n 15 build/setup.log >&2; echo "make: pip failed, see above and build/setup.log; then make setup again" >&2; exit 1; }
+	@rm -f $(VENV)/.unfinished
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps --no-build-isolation -e .
-	@rm -f $(VENV)/.unfinished; touch $@
+	@touch $@
 
 demo: $(STAMP) ## the main job on real data: fetch, build, train, judge, record, report
 	@$(BIN)/workbench demo

@@ -21,7 +21,7 @@ esac
 """
 PIP = """#!/bin/sh
 echo "$@" >> pip.log
-[ ! -e fail ]
+case "$*" in *"-e .") [ ! -e fail-own ] ;; *) [ ! -e fail ] ;; esac
 """
 OLD = """#!/bin/sh
 [ "$1" = --version ] && echo "Python 3.12.1"
@@ -108,6 +108,17 @@ def test_a_failed_pip_leaves_no_stamp_and_the_next_call_starts_from_nothing(chec
     assert done.returncode == 0
     assert "interrupted" in done.stdout
     assert not (checkout / ".venv" / "half-written").exists()
+    assert len(stamps(checkout)) == 1
+
+
+def test_a_checkout_that_does_not_build_keeps_the_packages_it_has(checkout: Path) -> None:
+    (checkout / "fail-own").touch()
+    assert setup(checkout).returncode != 0
+    assert stamps(checkout) == []
+    (checkout / ".venv" / "whole").touch()
+    (checkout / "fail-own").unlink()
+    assert setup(checkout).returncode == 0
+    assert (checkout / ".venv" / "whole").exists()
     assert len(stamps(checkout)) == 1
 
 
