@@ -11,8 +11,8 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +83,16 @@ def recover(target: Path) -> None:
             _recover(target)
 
 
+def standing(target: Path) -> tuple[int, int] | None:
+    """Which folder stands at ``target`` (device and inode), after ``recover``; None where there is none."""
+    recover(target)
+    try:
+        found = target.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _recover(target: Path) -> None:
     kept = _kept(target)
     if not kept.exists():
@@ -101,8 +111,8 @@ def beside(target: Path) -> Iterator[Path]:
         owner = re.match(r"(\d+)-", left.name[len(target.name) + 2 :])
         if owner and not _alive(int(owner.group(1))):
             shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}-", suffix=".tmp", dir=target.parent))
-    temporary.chmod(0o755)  # mkdtemp makes it private; a study is as readable as its neighbours
+    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    temporary.mkdir()  # not tempfile.mkdtemp, whose folders nobody else may read
     try:
         yield temporary
     finally:

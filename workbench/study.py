@@ -67,7 +67,16 @@ class Study:
             Manifest, its digest or the journal is missing or damaged; the message names the file.
         """
         path = Path(os.path.abspath(path))
-        durable.recover(path)
+        while True:
+            before = durable.standing(path)
+            try:
+                return cls._open(path)
+            except (FileNotFoundError, StudyError):
+                if durable.standing(path) == before:
+                    raise  # else it was replaced while its files were read one by one: read the new one
+
+    @classmethod
+    def _open(cls, path: Path) -> Study:
         if not path.is_dir():
             raise FileNotFoundError(f"{path}: there is no study folder here.")
         proof = {name: manifest.read_file(path, name) for name in PROOF}
@@ -258,7 +267,7 @@ def write_study(
     TableError, ValueError
         The content does not hold together; nothing is written.
     """
-    path = Path(os.path.abspath(path))
+    path = Path(os.path.realpath(path))  # where a link leads: the folder is replaced, not the link
     durable.recover(path)
     if path.exists() and not replace:
         raise FileExistsError(f"{path} exists. Give replace=True to replace it, or another name.")

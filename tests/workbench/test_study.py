@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anndata
@@ -446,6 +448,51 @@ def test_open_find_and_names_recover_a_replacement_cut_in_half(workbench_home):
         see()
         assert names() == ["one"]
         assert not kept.exists()
+
+
+def test_a_link_to_a_study_still_leads_there_after_a_replacement(study, tmp_path):
+    (tmp_path / "link").symlink_to(study.path)
+    write_study(tmp_path / "link", **content(value=4.0), replace=True)
+    assert (tmp_path / "link").is_symlink()
+    assert Study.open(tmp_path / "link").outcomes["value"].to_list() == [2.0, 3.0, 4.0]
+    assert Study.open(study.path).check() == []
+
+
+def test_two_writers_at_once_leave_one_whole_study(study):
+    def write(value: float) -> None:
+        for _ in range(5):
+            write_study(study.path, **content(value=value), replace=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(write, 10.0), pool.submit(write, 20.0)]:
+            done.result()
+    after = Study.open(study.path)
+    assert after.check() == []
+    assert after.outcomes["value"][2] in (10.0, 20.0)
+    assert [p.name for p in study.path.parent.iterdir()] == ["one"]
+
+
+def test_opening_while_another_replaces_always_sees_one_whole_study(study):
+    writing = threading.Event()
+
+    def read() -> set[str]:
+        seen = set()
+        while not writing.is_set():
+            seen.add(Study.open(study.path).digest)
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        try:
+            known = {write_study(study.path, **content(value=float(v)), replace=True).digest for v in range(20)}
+        finally:
+            writing.set()
+        assert reader.result() <= known | {study.digest}
+
+
+def test_a_study_is_as_readable_as_any_new_folder(study, tmp_path):
+    (tmp_path / "plain").mkdir()
+    assert study.path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_what_another_living_process_writes_is_left_alone(tmp_path):
