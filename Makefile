@@ -29,12 +29,14 @@ $(STAMP):
 	  echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1), the workbench needs CPython 3.11. Name one: make setup PYTHON=/path/to/python3.11"; \
 	  exit 1; } >&2
 	@if [ -e $(VENV)/.unfinished ]; then echo "set-up was interrupted last time: starting again"; rm -rf $(VENV); fi
+	@if [ -e $(VENV)/.place ] && [ "$$(cat $(VENV)/.place)" != "$(CURDIR)" ]; then \
+	  echo "the checkout has moved, its $(VENV) cannot: starting again"; rm -rf $(VENV); fi
 	@if [ ! -x $(BIN)/python ]; then \
 	  echo "creating $(VENV) with $$($(PYTHON) --version)"; rm -rf $(VENV); mkdir $(VENV); touch $(VENV)/.unfinished; \
 	  $(PYTHON) -m venv $(VENV) || { \
 	    echo "make: $(PYTHON) has no venv module (Debian: apt-get install python3.11-venv)" >&2; exit 1; }; \
 	fi
-	@mkdir -p build; touch $(VENV)/.unfinished; rm -f $(VENV)/.stamp-*
+	@mkdir -p build; touch $(VENV)/.unfinished; rm -f $(VENV)/.stamp-*; echo "$(CURDIR)" > $(VENV)/.place
 	@set -o pipefail; total=$$(grep -c == requirements.lock); n=0; \
 	  echo "installing $$total packages of requirements.lock with pip (log: build/setup.log)"; \
 	  PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off \

@@ -122,6 +122,18 @@ def test_a_checkout_that_does_not_build_keeps_the_packages_it_has(checkout: Path
     assert len(stamps(checkout)) == 1
 
 
+def test_a_moved_checkout_gets_a_new_environment(checkout: Path) -> None:
+    """Scripts in .venv/bin name the folder they were made in."""
+    setup(checkout)
+    (checkout / ".venv" / "old").touch()
+    moved = checkout.rename(checkout.parent / "moved")
+    done = setup(moved)
+    assert done.returncode == 0
+    assert "the checkout has moved" in done.stdout
+    assert not (moved / ".venv" / "old").exists()
+    assert len(stamps(moved)) == 1
+
+
 def test_without_python_it_says_what_to_install(checkout: Path) -> None:
     done = setup(checkout, "python3.11-of-nowhere")
     assert done.returncode != 0
