@@ -91,7 +91,7 @@ METRICS = Table(
         "naive": pl.Float64(),  # best of the naive family on the same fold
         "naive_predictor": NAME,
         "unit": NAME,
-        "resampled": NAME,  # "subject" or "compound"
+        "resampled": NAME,  # "subject" or "treatment"
         "n": pl.Int64(),  # rows scored
         "abstained": pl.Int64(),  # rows without an answer
     },
@@ -107,7 +107,7 @@ COMPARISONS = Table(
         "difference": pl.Float64(),  # predictor minus other
         "low": pl.Float64(),
         "high": pl.Float64(),
-        "verdict": NAME,  # "better", "worse", "no difference shown"
+        "verdict": NAME,  # "better", "worse", "no difference shown", or why the two are not comparable
         "resampled": NAME,
     },
     frozenset({"split", "metric", "predictor", "other", "verdict", "resampled"}),

@@ -1,0 +1,1 @@
+"""Blocks without domain words: members trained side by side, fusion, losses, scaling."""

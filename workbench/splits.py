@@ -1,0 +1,253 @@
+"""Splits with names: which rows teach, which rows test, and proof that nothing leaks between them.
+
+A rule says what is unseen at test time: ``unseen pair``, ``unseen subject``, ``unseen treatment`` (by
+compound, so that one compound under two names stays on one side) or ``unseen tissue``. Targets of the
+test rows are sealed: a ``Fold`` hands them out only against complete predictions for those rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from workbench.study import SealedError, Study
+from workbench.text import nearest
+
+RULES = {
+    "unseen pair": "pair",
+    "unseen subject": "subject",
+    "unseen treatment": "compound",
+    "unseen tissue": "tissue",
+}
+PLAIN = {
+    "unseen pair": "the combination of line and drug is new; both occur in training, apart",
+    "unseen subject": "the cell line is new; its drugs were seen in training on other lines",
+    "unseen treatment": "the compound is new under any of its names; the lines were seen with other drugs",
+    "unseen tissue": "every line of the tissue is new; the drugs were seen on other tissues",
+}
+
+
+class LeakError(ValueError):
+    """A split lets test information into training; the message names what leaks and where."""
+
+
+def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFrame:
+    """Rows of one endpoint with the keys the rules hold apart.
+
+    Parameters
+    ----------
+    require : names of subject modalities a subject must have for its rows to take part.
+
+    Returns
+    -------
+    frame with columns row (number in ``study.outcomes``), subject, treatment, compound, tissue, pair, unit
+    """
+    outcomes = study.outcomes.with_row_index("row")
+    known = outcomes["endpoint"].unique().cast(pl.String).to_list()
+    if endpoint not in known:
+        raise ValueError(
+            f"study {study.name!r} has no endpoint {endpoint!r}.{nearest(endpoint, known)} It has: {', '.join(sorted(known))}."
+        )
+    compounds = study.treatments.select(
+        pl.col("treatment").cast(pl.String), pl.coalesce(pl.col("compound").cast(pl.String), "treatment").alias("compound")
+    )
+    tissues = study.subjects.select(pl.col("subject").cast(pl.String), pl.col("tissue").cast(pl.String).fill_null("unknown"))
+    frame = (
+        outcomes.filter(pl.col("endpoint").cast(pl.String) == endpoint)
+        .select(
+            pl.col("row").cast(pl.Int64),
+            pl.col("subject", "treatment", "unit").cast(pl.String),
+            pl.col("value"),
+            pl.col("censored"),
+        )
+        .join(compounds, on="treatment", how="left", maintain_order="left")
+        .join(tissues, on="subject", how="left", maintain_order="left")
+        .with_columns(pl.coalesce("compound", "treatment").alias("compound"), pl.col("tissue").fill_null("unknown"))
+    )
+    if require:
+        presence = study.presence()
+        missing = [m for m in require if m not in presence.columns]
+        if missing:
+            raise ValueError(f"study {study.name!r} has no modality {missing[0]!r}.{nearest(missing[0], study.modalities)}")
+        complete = presence.filter(pl.all_horizontal(list(require))).select(pl.col("subject").cast(pl.String))
+        frame = frame.join(complete, on="subject", how="semi", maintain_order="left")
+    return frame.with_columns(pl.concat_str("subject", "compound", separator="\x1f").alias("pair"))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One train/test division. Training rows carry values; test rows do not.
+
+    Attributes
+    ----------
+    rule, number, endpoint, unit, seed : what is unseen, which fold, what is predicted, in which unit
+    study : Study with sealed outcomes: features only
+    train : frame row, subject, treatment, compound, tissue, pair, unit, value, censored
+    test : the same without value and censored
+    """
+
+    rule: str
+    number: int
+    endpoint: str
+    unit: str
+    seed: int
+    study: Study
+    train: pl.DataFrame
+    test: pl.DataFrame
+    _targets: pl.DataFrame = field(repr=False)
+
+    @property
+    def group(self) -> str:
+        """The column this rule holds apart: subject, compound, tissue or pair."""
+        return RULES[self.rule]
+
+    def observed(self, predictions: pl.DataFrame) -> pl.DataFrame:
+        """Targets of the test rows (row, observed, censored), for predictions that cover them.
+
+        Raises
+        ------
+        SealedError
+            ``predictions`` lacks a test row, or leaves one without a number and without a reason.
+        """
+        need = {"row", "predicted", "abstained"}
+        if not need <= set(predictions.columns):
+            raise SealedError(f"test targets open only against PREDICTIONS; columns {sorted(need)} are needed.")
+        answered = predictions.filter(pl.col("predicted").is_finite() | pl.col("abstained").is_not_null())
+        lacking = self.test.join(answered, on="row", how="anti")
+        if lacking.height:
+            raise SealedError(
+                f"test targets of fold {self.number} stay sealed: {lacking.height} of {self.test.height} test rows have "
+                f"neither a prediction nor a reason to abstain, first row {lacking['row'][0]}. Predict every row first."
+            )
+        return self._targets
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers into a study's outcomes, by rule. Make with ``make`` or ``custom``; both check it.
+
+    Attributes
+    ----------
+    folds : tuple of (train rows, test rows), sorted int64 arrays
+    """
+
+    rule: str
+    study: Study
+    endpoint: str
+    seed: int
+    folds: tuple[tuple[np.ndarray, np.ndarray], ...]
+    require: tuple[str, ...] = ()
+
+    @classmethod
+    def make(
+        cls, study: Study, rule: str, *, endpoint: str, folds: int = 5, seed: int = 0, require: Sequence[str] = ()
+    ) -> Split:
+        """Divide by rule into ``folds`` parts; whole groups go to one part, chosen by ``seed``."""
+        if rule not in RULES:
+            raise ValueError(f"unknown split {rule!r}.{nearest(rule, RULES)} Known: {', '.join(RULES)}.")
+        frame = rows(study, endpoint, require)
+        counts = frame.group_by(RULES[rule]).len().sort(RULES[rule])
+        if counts.height < folds or folds < 2:
+            raise ValueError(f"{rule!r} with {folds} folds needs at least {max(folds, 2)} groups; found {counts.height}.")
+        part = _deal(counts["len"].to_numpy(), folds, seed, balance=counts.height < 50 * folds)
+        of_group = counts.select(RULES[rule]).with_columns(pl.Series("part", part))
+        of_row = frame.join(of_group, on=RULES[rule], how="left", maintain_order="left")["part"].to_numpy()
+        number = frame["row"].to_numpy()
+        pairs = tuple((number[of_row != k], number[of_row == k]) for k in range(folds))
+        return cls(rule, study, endpoint, seed, pairs, tuple(require)).check()
+
+    @classmethod
+    def custom(
+        cls, study: Study, rule: str, *, endpoint: str, folds: Sequence[tuple[Sequence[int], Sequence[int]]]
+    ) -> Split:
+        """A split made elsewhere, held to the rule it claims; a leak raises LeakError and is named."""
+        if rule not in RULES:
+            raise ValueError(f"unknown split {rule!r}.{nearest(rule, RULES)} Known: {', '.join(RULES)}.")
+        pairs = tuple((np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)) for a, b in folds)
+        return cls(rule, study, endpoint, -1, pairs).check()
+
+    def check(self) -> Split:
+        """Prove that no fold leaks; returns itself.
+
+        Raises
+        ------
+        LeakError
+            A row, or a group the rule holds apart, stands on both sides of a fold.
+        ValueError
+            A row number is not one of the endpoint's, or a side is empty.
+        """
+        frame = rows(self.study, self.endpoint, self.require)
+        key = RULES[self.rule]
+        for k, (train, test) in enumerate(self.folds):
+            if not len(train) or not len(test):
+                raise ValueError(f"fold {k} has {len(train)} training and {len(test)} test rows; both sides need some.")
+            both = np.intersect1d(train, test)
+            if len(both):
+                raise LeakError(f"fold {k} leaks: row {both[0]} is in training and in test ({len(both)} such rows).")
+            a, b = (frame.filter(pl.col("row").is_in(pl.Series(np.unique(side)).implode())) for side in (train, test))
+            for side, found, name in ((train, a, "training"), (test, b, "test")):
+                if len(side) != found.height:
+                    raise ValueError(
+                        f"fold {k}: {len(side) - found.height} {name} row numbers repeat or are not rows of "
+                        f"{self.endpoint!r} in study {self.study.name!r}."
+                    )
+            shared = a.join(b, on=key, how="inner", suffix="_test")
+            if shared.height:
+                one = shared.row(0, named=True)
+                raise LeakError(
+                    f"fold {k} claims {self.rule!r} but leaks: {key} {one[key].replace(chr(31), ' x ')!r} is in training "
+                    f"(row {one['row']}, treatment {one['treatment']!r}) and in test (row {one['row_test']}, treatment "
+                    f"{one['treatment_test']!r}); {shared[key].n_unique()} such. Put each whole {key} on one side."
+                )
+        return self
+
+    def fold(self, number: int) -> Fold:
+        """Fold ``number`` with sealed test targets."""
+        if not 0 <= number < len(self.folds):
+            raise ValueError(f"there is no fold {number}; folds are 0 to {len(self.folds) - 1}.")
+        train, test = self.folds[number]
+        frame = rows(self.study, self.endpoint, self.require)
+        a, b = (frame.filter(pl.col("row").is_in(pl.Series(side).implode())) for side in (train, test))
+        targets = b.select("row", pl.col("value").alias("observed"), "censored")
+        unit = frame["unit"][0]
+        return Fold(
+            self.rule, number, self.endpoint, unit, self.seed, self.study.sealed(), a, b.drop("value", "censored"), targets
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over rule, study digest, endpoint and every fold's rows."""
+        h = hashlib.sha256(json.dumps([self.rule, self.study.digest, self.endpoint, self.seed]).encode())
+        for train, test in self.folds:
+            h.update(np.ascontiguousarray(train, dtype="<i8").tobytes() + b"|" + np.ascontiguousarray(test, "<i8").tobytes())
+        return h.hexdigest()
+
+
+def _deal(sizes: np.ndarray, folds: int, seed: int, balance: bool) -> np.ndarray:
+    """Part of each group: shuffled evenly, or (few groups) largest first into the emptiest part."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(sizes))
+    part = np.empty(len(sizes), dtype=np.int32)
+    if not balance:
+        part[order] = np.arange(len(sizes)) % folds
+        return part
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    filled = np.zeros(folds)
+    for group in order:
+        k = int(np.argmin(filled))
+        part[group] = k
+        filled[k] += sizes[group]
+    return part
+
+
+def inner_parts(fold: Fold, parts: int, seed: int) -> np.ndarray:
+    """Part (0 .. parts-1) of each training row, whole groups of the fold's own rule together: int32 (n_train,)."""
+    counts = fold.train.group_by(fold.group).len().sort(fold.group)
+    part = _deal(counts["len"].to_numpy(), min(parts, counts.height), seed, balance=counts.height < 50 * parts)
+    of_group = counts.select(fold.group).with_columns(pl.Series("part", part))
+    return fold.train.join(of_group, on=fold.group, how="left", maintain_order="left")["part"].to_numpy()
