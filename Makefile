@@ -41,7 +41,7 @@ $(STAMP):
 	  echo "installing $$total packages of requirements.lock with pip (log: build/setup.log)"; \
 	  PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
 	    -r requirements.lock 'setuptools>=78' 2>&1 | tee build/setup.log | while IFS= read -r line; do case $$line in \
-	      Collecting*|Requirement\ already*) n=$$((n + 1)); [ $$((n % 20)) -ne 0 ] || echo "  $$n of $$total found" ;; \
+	      Collecting*|Processing*|Requirement\ already*) n=$$((n + 1)); [ $$((n % 20)) -ne 0 ] || echo "  $$n of $$total found" ;; \
 	      Installing\ collected*) echo "  unpacking them: a minute or two without a word" ;; \
 	    esac; done \
 	  || { tail -n 15 build/setup.log >&2; echo "make: pip failed, see above and build/setup.log; then make setup again" >&2; exit 1; }
