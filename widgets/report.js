@@ -179,7 +179,8 @@ function features(drugs, t, predictor) {
     return [drugs.feature_names[f], drugs.modalities[m], track, show(value, true)];
   });
   const { unit, method } = drugs.attribution[predictor];
-  return table(`What ${predictor} leans on here (${method}; right: more resistant, left: more sensitive)`,
+  const signs = found.some(([, , value]) => value < 0) ? "right raises the prediction, left lowers it" : "size only";
+  return table(`What ${predictor} leans on here (${method}; ${signs})`,
     ["Feature", "modality", "weight", `[${unit}]`], rows, "compact genes");
 }
 

@@ -6,7 +6,7 @@ and the naive family not at all. Drug ``Planted`` leans on gene ``GENE0``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -216,3 +216,30 @@ def _comparisons(metrics: pl.DataFrame) -> pl.DataFrame:
                     ("unseen subject", metric, predictor, other, gain, gain - half, gain + half, verdict, "subject")
                 )
     return pl.DataFrame(rows, schema=dict(tables.COMPARISONS.columns), orient="row")
+
+
+class Lost:
+    """A store that cannot be read."""
+
+    def runs(self) -> None:
+        raise OSError(f"the store is gone {HOSTILE}")
+
+    find = None
+
+
+def stores() -> dict[str, object]:
+    """Stores by name, made once for a server."""
+    good = run(name="good run")
+    older = replace(run(seed=1, name="older run"), started=good.started.replace(year=2025))
+    bare = replace(
+        good, run_id="b" * 32, name="bare run", status="KILLED", metrics=tables.empty(tables.METRICS),
+        predictions=tables.empty(tables.PREDICTIONS), curves=tables.empty(tables.CURVES),
+        comparisons=tables.empty(tables.COMPARISONS), attributions=tables.empty(tables.ATTRIBUTIONS),
+    )  # fmt: skip
+    return {
+        "full": Store(older, good),
+        "empty": Store(),
+        "broken": Store(bare),
+        "lost": Lost(),
+        "hostile": Store(run(seed=2, hostile=True)),
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -9,14 +11,14 @@ import panel_material_ui as pmui
 import polars as pl
 import pytest
 
-from tests.dashboards import planted, served
-from widgets.dashboards import command, main
+from tests.dashboards import planted
+from widgets.dashboards import command, main, serving
 from widgets.dashboards.response import ResponsePage, page
 
 
 @pytest.fixture(scope="module")
 def stores() -> dict[str, Any]:
-    return served.stores()
+    return planted.stores()
 
 
 def shown(viewer: ResponsePage) -> str:
@@ -41,7 +43,7 @@ def test_one_run_is_shown_without_a_picker() -> None:
     run = planted.run(name="alone")
     viewer = ResponsePage(run)
     assert "alone" in shown(viewer)
-    assert viewer.__panel__() is viewer._body
+    assert list(viewer.__panel__()) == [viewer._body]
 
 
 def test_every_part_is_made_when_its_tab_is_opened(stores: dict[str, Any]) -> None:
@@ -130,14 +132,26 @@ def test_the_whole_page_has_a_title_and_an_icon_of_its_own() -> None:
     assert made.title.startswith("Drug response") and str(made.favicon).startswith("data:image/svg+xml")
 
 
-def test_pages_are_served_on_this_machine_only() -> None:
-    line = command(5123)
-    assert line[line.index("--address") + 1] == "127.0.0.1"
-    assert [line[i + 1] for i, w in enumerate(line) if w == "--allow-websocket-origin"] == [
-        "127.0.0.1:5123",
-        "localhost:5123",
-    ]
-    assert any(w.endswith("dashboards/response.py") for w in line) and not any(w.endswith("__init__.py") for w in line)
-    behind = command(5123, prefix="/user/ada/panel")
-    assert behind[behind.index("--prefix") + 1] == "/user/ada/panel" and "127.0.0.1:*" in behind
+def test_pages_are_served_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BOKEH_ALLOW_WS_ORIGIN", raising=False)
+    line, environment = serving(5123)
+    assert line[line.index("--address") + 1] == "127.0.0.1" and "--prefix" not in line
+    assert environment["BOKEH_ALLOW_WS_ORIGIN"] == "127.0.0.1:5123,localhost:5123"
+    pages = [Path(w).name for w in line if w.endswith(".py")]
+    assert "response.py" in pages and not any(p.startswith("_") for p in pages)
+    behind, environment = serving(5123, prefix="/user/ada/panel/")
+    assert behind[behind.index("--prefix") + 1] == "/user/ada/panel"
+    assert environment["BOKEH_ALLOW_WS_ORIGIN"] == "127.0.0.1:*,localhost:*"
+    assert serving(5123, origins=["hub.example:443"])[1]["BOKEH_ALLOW_WS_ORIGIN"] == "hub.example:443"
+    monkeypatch.setenv("BOKEH_ALLOW_WS_ORIGIN", "hub.example:443")
+    assert serving(5123)[1]["BOKEH_ALLOW_WS_ORIGIN"] == "hub.example:443"
+
+
+def test_the_verb_pages_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda path, line, environment: ran.append(line))
+    main(["--port", "5123"])
+    assert ran[0][1:4] == ["-m", "panel", "serve"]
+    assert command(5123, "/x")[1:] == ["-m", "widgets.dashboards", "--port", "5123", "--prefix", "/x"]
     assert main(["--port", "many"]) == 2 and main(["--port", "-1"]) == 2 and main(["--help"]) == 0
+    assert len(ran) == 1

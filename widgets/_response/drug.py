@@ -5,20 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import panel as pn
-import panel_material_ui as pmui
 import param
 import polars as pl
 
 from widgets import palette
 from widgets._response import pieces, summary
+from widgets._response.controls import html, picker
 from widgets._response.markup import Markup, tag
 
 ALL = "all tissues"
-
-
-def html(content: Markup) -> pn.pane.HTML:
-    """A pane of markup from this room, which has escaped every name in it."""
-    return pn.pane.HTML(content, stylesheets=[pieces.STYLE], sizing_mode="stretch_width", margin=(4, 10))
 
 
 class DrugPage(pn.viewable.Viewer):
@@ -48,12 +43,11 @@ class DrugPage(pn.viewable.Viewer):
         super().__init__(**{"treatment": names[0], "predictor": first, "tissue": ALL, **params})
         self._order = order
         self._pickers = pn.Row(
-            pmui.Select.from_param(self.param.treatment, label="Drug", searchable=True, sizing_mode="stretch_width"),
-            pmui.Select.from_param(self.param.predictor, label="Predictor", sizing_mode="stretch_width"),
-            pmui.Select.from_param(self.param.tissue, label="Colour one tissue", searchable=True,
-                                   sizing_mode="stretch_width"),
+            picker(self, "treatment", "Drug"),
+            picker(self, "predictor", "Predictor"),
+            picker(self, "tissue", "Colour one tissue"),
             sizing_mode="stretch_width",
-        )  # fmt: skip
+        )
         self._head = html(Markup(""))
         self._scores, self._tissues, self._genes = html(Markup("")), html(Markup("")), html(Markup(""))
         self._figure, self._points, self._whiskers = _scatter(self._unit())

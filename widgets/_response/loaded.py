@@ -70,3 +70,18 @@ class Loaded:
     def curves(self) -> pl.DataFrame:
         """CURVES."""
         return summary.read(self.run, "curves")
+
+
+_RECENT: dict[str, Loaded] = {}  # here and not in the served file, which Panel executes anew for every visitor
+
+
+def once(run: Any) -> Loaded:
+    """The tables of a run; a finished run never changes, so visitors of one server share the last two."""
+    key = str(getattr(run, "run_id", ""))
+    if key in _RECENT and _RECENT[key].run.status == getattr(run, "status", None) == "FINISHED":
+        return _RECENT[key]
+    _RECENT.pop(key, None)
+    _RECENT[key] = Loaded(run)
+    while len(_RECENT) > 2:
+        _RECENT.pop(next(iter(_RECENT)))
+    return _RECENT[key]

@@ -133,7 +133,17 @@ def forest(found: dict[str, dict[str, Cell]], metric: str) -> Markup:
     for i, (predictor, cell) in enumerate(rows):
         y = top + step * (i + 0.5)
         kind = "naive" if predictor in summary.NAIVE else "model"
-        parts.append(tag("text", _short(predictor), x=left - 10, y=y + 4, text_anchor="end", class_=f"label {kind}"))
+        parts.append(
+            tag(
+                "text",
+                _short(predictor),
+                tag("title", predictor),
+                x=left - 10,
+                y=y + 4,
+                text_anchor="end",
+                class_=f"label {kind}",
+            )
+        )
         if cell.low is not None and cell.high is not None:
             parts.append(tag("line", x1=x(cell.low), x2=x(cell.high), y1=y, y2=y, class_=f"bar {kind}"))
         parts.append(tag("circle", cx=x(cell.value or 0.0), cy=y, r=5, class_=f"dot {kind}"))
@@ -274,12 +284,9 @@ def drug_features(frame: pl.DataFrame, predictor: str) -> Markup:
         bar = tag("span", tag("span", class_=f"fill {kind}", style=place), class_="track")
         rows.append((r["feature"], r["modality"], bar, number(r["value"], signed=True)))
     head = ["Feature", "modality", "weight", f"[{unit}]"]
-    return table(
-        head,
-        rows,
-        f"What {predictor} leans on here ({method}; right: more resistant, left: more sensitive)",
-        "compact genes",
-    )
+    # a measure of size alone has no direction to speak of
+    signs = "; right raises the prediction, left lowers it" if any(v < 0 for v in frame["value"]) else "; size only"
+    return table(head, rows, f"What {predictor} leans on here ({method}{signs})", "compact genes")
 
 
 def curves(frame: pl.DataFrame) -> Markup:

@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
 
-def command(port: int, prefix: str = "", origins: list[str] | None = None) -> list[str]:
-    """The command line that serves all pages on 127.0.0.1.
+def command(port: int, prefix: str = "") -> list[str]:
+    """The command line that serves all pages on 127.0.0.1: for a launcher, such as JupyterLab's proxy.
 
     Parameters
     ----------
     port
-        TCP port; 0 lets the system choose (then name the origins).
+        TCP port.
     prefix
-        Path under which a proxy shows the pages, such as ``/user/ada/panel``; the proxy's port is not known here, so
-        any port of this machine may then open the websocket. Without a prefix only ``port`` may.
-    origins
-        ``host:port`` that browsers come from, in place of these.
+        Path under which a proxy shows the pages, such as ``/user/ada/panel``.
+    """
+    return [sys.executable, "-m", "widgets.dashboards", "--port", str(port), *(["--prefix", prefix] if prefix else [])]
+
+
+def serving(port: int, prefix: str = "", origins: list[str] | None = None) -> tuple[list[str], dict[str, str]]:
+    """Panel's command line, and the environment that says who may open its websocket.
+
+    ``origins`` are ``host:port`` that browsers come from. By default that is ``port`` on this machine; under a prefix
+    any port of this machine, since the page comes from a proxy whose port is not known here. A foreign page that
+    guesses the address comes from elsewhere and is refused. ``BOKEH_ALLOW_WS_ORIGIN`` set outside goes before the
+    defaults: a hub under its own name needs it.
     """
     pages = sorted(str(p) for p in HERE.glob("*.py") if not p.stem.startswith("_"))
-    allowed = origins or [f"{host}:{'*' if prefix or not port else port}" for host in ("127.0.0.1", "localhost")]
-    found = [sys.executable, "-m", "panel", "serve", *pages, "--address", "127.0.0.1", "--port", str(port)]
-    for origin in allowed:
-        found += ["--allow-websocket-origin", origin]
-    if prefix:
-        found += ["--prefix", prefix, "--use-xheaders"]
-    return found
+    line = [sys.executable, "-m", "panel", "serve", *pages, "--address", "127.0.0.1", "--port", str(port)]
+    if prefix.strip("/"):
+        line += ["--prefix", "/" + prefix.strip("/"), "--use-xheaders"]
+    known = os.environ.get("BOKEH_ALLOW_WS_ORIGIN")
+    home = [f"{host}:{'*' if prefix else port}" for host in ("127.0.0.1", "localhost")]
+    return line, {**os.environ, "BOKEH_ALLOW_WS_ORIGIN": ",".join(origins or ([known] if known else home))}
 
 
 def main(argv: list[str]) -> int:
-    """``workbench pages``: serve the pages until interrupted; exit status 0, 1 (the server failed) or 2 (bad usage)."""
+    """``workbench pages``: serve the pages until interrupted; exit status that of the server, or 2 (bad usage)."""
     parser = argparse.ArgumentParser(prog="workbench pages", description="Serve the Panel pages on this machine.")
     parser.add_argument("--port", type=int, default=5006, help="port on 127.0.0.1 (default: 5006)")
     parser.add_argument("--prefix", default="", help="path under which a proxy such as JupyterLab's shows the pages")
@@ -45,15 +52,11 @@ def main(argv: list[str]) -> int:
         given = parser.parse_args(argv)
     except SystemExit as e:
         return 2 if e.code else 0
-    if not 0 <= given.port < 65536:
+    if not 0 < given.port < 65536:
         sys.stderr.write(f"workbench pages: --port {given.port} is not a port; give 1024 to 65535.\n")
         return 2
-    line = command(given.port, given.prefix, given.origin) + (["--show"] if given.show else [])
+    line, environment = serving(given.port, given.prefix, given.origin)
     sys.stderr.write(f"pages: http://127.0.0.1:{given.port}{given.prefix.rstrip('/')}/response (Ctrl-C ends)\n")
-    server = subprocess.Popen(line)
-    try:
-        return 0 if server.wait() == 0 else 1
-    except KeyboardInterrupt:
-        server.terminate()
-        server.wait(10)
-        return 0
+    sys.stderr.flush()
+    # the server takes this process's place: what is sent to one is sent to the other, and nothing is left behind
+    os.execve(line[0], [*line, *(["--show"] if given.show else [])], environment)

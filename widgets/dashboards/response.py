@@ -16,26 +16,13 @@ import param
 import polars as pl
 
 from widgets._response import pieces, summary
-from widgets._response.drug import DrugPage, html
+from widgets._response.controls import at_home, html, picker
+from widgets._response.drug import DrugPage
 from widgets._response.explorer import explorer
-from widgets._response.loaded import Loaded
+from widgets._response.loaded import Loaded, once
 from widgets._response.markup import Markup, tag
 
 FIRST_RUN = "workbench run experiments/response_gdsc2_unseen-subject.toml"
-
-
-_RECENT: dict[str, Loaded] = {}  # finished runs never change: visitors of one server share the last two
-
-
-def _loaded(run: Any) -> Loaded:
-    key = str(getattr(run, "run_id", ""))
-    if key in _RECENT and _RECENT[key].run.status == getattr(run, "status", None) == "FINISHED":
-        return _RECENT[key]
-    _RECENT.pop(key, None)
-    _RECENT[key] = Loaded(run)
-    while len(_RECENT) > 2:
-        _RECENT.pop(next(iter(_RECENT)))
-    return _RECENT[key]
 
 
 class ResponsePage(pn.viewable.Viewer):
@@ -54,11 +41,12 @@ class ResponsePage(pn.viewable.Viewer):
         super().__init__(**params)
         self.source = importlib.import_module("workbench.runs") if source is None else source
         self._single = not (hasattr(self.source, "runs") and hasattr(self.source, "find"))
-        self._picker = pmui.Select(label="Run", sizing_mode="stretch_width", searchable=True, dropdown_height=420)
+        self._picker = picker(self, "run_id", "Run")
         self._again = pmui.Button(label="Look for new runs", variant="outlined", width=180, height=52, margin=(12, 10))
         self._body = pn.Column(sizing_mode="stretch_width")
-        self._picker.param.watch(lambda e: setattr(self, "run_id", e.new), "value")
         self._again.on_click(lambda _: self.refresh())
+        above = [] if self._single else [pn.Row(self._picker, self._again, sizing_mode="stretch_width")]
+        self._whole = at_home(pn.Column(*above, self._body, sizing_mode="stretch_width"))
         self.refresh()
 
     def refresh(self) -> None:
@@ -69,6 +57,7 @@ class ResponsePage(pn.viewable.Viewer):
         try:
             frame = self.source.runs()
         except Exception as e:  # a page must say what is wrong with the store, not die of it
+            self._picker.visible = False
             self._body.objects = [html(pieces.problem(f"The runs cannot be listed: {e}"))]
             return
         if frame.is_empty():
@@ -80,16 +69,25 @@ class ResponsePage(pn.viewable.Viewer):
         ids = list(options.values())
         self.param["run_id"].objects = [None, *ids]
         wanted = self.run_id if self.run_id in ids else _first_finished(frame)
-        self._picker.param.update(options=options, value=wanted, visible=True)
-        if self.run_id == wanted:
+        before = self.run_id
+        self._picker.param.update(options=options, value=wanted, visible=True)  # which opens another run
+        if before == wanted:
             self._open()
-        self.run_id = wanted
+
+    def open(self, id_or_name: str) -> None:
+        """Show the run of this id or name; what the store says if there is none."""
+        try:
+            found = self.source.find(id_or_name)
+        except Exception as e:  # the store's own words tell more than ours
+            self._body.objects = [html(pieces.problem(f"Run {id_or_name} cannot be opened: {e}"))]
+            return
+        if found.run_id in self.param["run_id"].objects:
+            self.run_id = found.run_id
 
     @param.depends("run_id", watch=True)
     def _open(self) -> None:
         if self.run_id is None:
             return
-        self._picker.value = self.run_id
         try:
             run = self.source.find(self.run_id)
         except Exception as e:  # the store's own words tell more than ours
@@ -98,7 +96,7 @@ class ResponsePage(pn.viewable.Viewer):
         self._show(run)
 
     def _show(self, run: Any) -> None:
-        loaded = _loaded(run)
+        loaded = once(run)
         parts = [
             ("Who wins", lambda: overview(loaded)),
             ("Explore predictions", lambda: explorer(loaded.predictions, loaded.scores)),
@@ -109,7 +107,8 @@ class ResponsePage(pn.viewable.Viewer):
         rooms = [pn.Column(sizing_mode="stretch_width", min_height=200) for _ in parts]
         self._made: dict[int, Any] = {}
         tabs = pmui.Tabs(*[(name, room) for (name, _), room in zip(parts, rooms, strict=True)],
-                         sizing_mode="stretch_width", dynamic=True)  # fmt: skip
+                         sizing_mode="stretch_width", dynamic=True,
+                         sx={"& .MuiTab-root": {"textTransform": "none", "fontSize": 16}})  # fmt: skip
 
         def fill(_: Any = None) -> None:
             room = rooms[tabs.active]
@@ -122,10 +121,7 @@ class ResponsePage(pn.viewable.Viewer):
         self._body.objects = [html(title(run)), tabs]
 
     def __panel__(self) -> pn.viewable.Viewable:
-        if self._single:
-            return self._body
-        return pn.Column(pn.Row(self._picker, self._again, sizing_mode="stretch_width"), self._body,
-                         sizing_mode="stretch_width")  # fmt: skip
+        return self._whole
 
 
 def shown(make: Callable[[], Any]) -> Any:
@@ -183,8 +179,18 @@ def _first_finished(frame: pl.DataFrame) -> str:
 def page(source: Any = None) -> pmui.Page:
     """The whole page as it is served."""
     shown = ResponsePage(source)
-    if pn.state.location is not None:
-        pn.state.location.sync(shown, {"run_id": "run"})
+    asked = (pn.state.session_args or {}).get("run")
+    if asked:
+        shown.open(asked[0].decode("utf-8", "replace"))
+    location = pn.state.location
+    if location is not None:  # so that the address in the browser is one to send to a colleague
+
+        def tell(_: Any = None) -> None:
+            if shown.run_id:
+                location.update_query(run=shown.run_id)
+
+        shown.param.watch(tell, "run_id")
+        pn.state.onload(tell)
     return pmui.Page(
         title="Drug response · Translational Workbench", favicon=pieces.ICON, theme_toggle=False, main_width=1500,
         main=[pn.Column(shown, sizing_mode="stretch_width", margin=(16, 20))],
