@@ -202,6 +202,16 @@ def test_no_two_files_offer_a_predictor_of_the_same_name() -> None:
     assert set(predictors.naive_names()) < set(offered)
 
 
+# --- benches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.benches"))
+def test_a_bench_runs_without_arguments(room: str, name: str) -> None:
+    """Not run here: minutes of it would crowd the tests out. ``make bench`` does."""
+    run = importlib.import_module(f"{room}.{name}").run
+    assert all(p.default is not p.empty for p in inspect.signature(run).parameters.values())
+
+
 # --- dashboards ------------------------------------------------------------------------------------------------------
 
 
