@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 @dataclass
 class Rows:
-    """All rows of a fit, sorted by subject: tensors as in ``Batch``, with ``subject`` global and ``x`` of every subject."""
+    """All rows of a fit, sorted by subject: tensors as in ``Batch``; ``subject`` indexes ``x`` of every subject."""
 
     row: Tensor
     subject: Tensor
@@ -104,5 +104,7 @@ class SubjectLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         if state["seed"] != self.seed:
-            raise ValueError(f"this loader shuffles with seed {self.seed}; the checkpoint was made with {state['seed']}.")
+            raise ValueError(
+                f"this loader shuffles with seed {self.seed}; the checkpoint was made with {state['seed']}."
+            )
         self.epoch = state["epoch"]

@@ -1,14 +1,14 @@
 """An experiment: a small TOML file, read strictly, run once, recorded as one MLflow run.
 
-    name = "response_gdsc2_unseen-subject"
-    study = "gdsc2"
-    endpoint = "ln_ic50"
-    split = "unseen subject"
-    folds = 5
-    seed = 0
-    predictors = ["drug_mean", "ridge", "drug_response"]
-    [parameters.drug_response]
-    members = 8
+name = "response_gdsc2_unseen-subject"
+study = "gdsc2"
+endpoint = "ln_ic50"
+split = "unseen subject"
+folds = 5
+seed = 0
+predictors = ["drug_mean", "ridge", "drug_response"]
+[parameters.drug_response]
+members = 8
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -73,7 +73,9 @@ class Experiment:
             raise ExperimentError("predictors is empty; name at least one.")
         for name in [*self.predictors, *self.parameters]:
             if name not in offered:
-                raise ExperimentError(f"unknown predictor {name!r}.{nearest(name, offered)} Known: {', '.join(offered)}.")
+                raise ExperimentError(
+                    f"unknown predictor {name!r}.{nearest(name, offered)} Known: {', '.join(offered)}."
+                )
         for name, given in self.parameters.items():
             predictors.make(name, **given)
         if wrong := [k for k in self.only if not 0 <= k < self.folds]:
@@ -172,7 +174,11 @@ def run(
                 predictor = predictors.make(name, **given)
                 mark = _fingerprint(experiment, study.digest, split.digest, name, number)
                 with parent.child(
-                    name, number, given | {"seed": experiment.seed}, training=split.folds[number][0], test=split.folds[number][1]
+                    name,
+                    number,
+                    given | {"seed": experiment.seed},
+                    training=split.folds[number][0],
+                    test=split.folds[number][1],
                 ) as child:
                     curve = train.fit(
                         predictor,
@@ -189,7 +195,9 @@ def run(
                     child.metrics(_headline(metrics))
                     if curve.height:
                         child.curve(curve)
-                    child.model(name, predictor.config(), predictor.arrays(), fold.test.select("subject", "treatment").head(5))
+                    child.model(
+                        name, predictor.config(), predictor.arrays(), fold.test.select("subject", "treatment").head(5)
+                    )
                     lean = attributions(predictor, fold)
                     child.tables({"PREDICTIONS": answer} | ({"ATTRIBUTIONS": lean} if lean.height else {}))
                 steps.done(name)
@@ -245,7 +253,7 @@ def _fingerprint(experiment: Experiment, study: str, split: str, name: str, numb
 class _Steps:
     """Fraction of the whole experiment: a predictor's share is what its kind usually costs."""
 
-    COST = {"ridge": 12.0, "trees": 40.0, "drug_response": 60.0}
+    COST: ClassVar[dict[str, float]] = {"ridge": 12.0, "trees": 40.0, "drug_response": 60.0}
 
     def __init__(self, experiment: Experiment, say: Say | None) -> None:
         self.say, self.spent = say, 0.0
@@ -257,7 +265,9 @@ class _Steps:
             return None
         say = self.say
         say(self.spent / self.total, f"fold {number}, {name}")
-        return lambda done, message: say((self.spent + done * self.cost[name]) / self.total, f"fold {number}, {name}: {message}")
+        return lambda done, message: say(
+            (self.spent + done * self.cost[name]) / self.total, f"fold {number}, {name}: {message}"
+        )
 
     def done(self, name: str) -> None:
         self.spent += self.cost[name]

@@ -24,7 +24,9 @@ def predictions(predictor: predictors.Predictor, fold: Fold, base: pl.Series | N
     """
     answer = predictor.predict(fold.study, fold.test)
     if answer.height != fold.test.height:
-        raise ValueError(f"{predictor.name} answered {answer.height} of {fold.test.height} test rows; one answer a row.")
+        raise ValueError(
+            f"{predictor.name} answered {answer.height} of {fold.test.height} test rows; one answer a row."
+        )
     frame = fold.test.select("row", "subject", "treatment", "tissue", "unit").with_columns(
         pl.lit(predictor.name).alias("predictor"),
         pl.lit(fold.rule).alias("split"),

@@ -101,7 +101,9 @@ def measure(scored: pl.DataFrame, unit: np.ndarray, units: int, w: np.ndarray) -
             "coverage": total(((y >= low) & (y <= high)).astype(float)) / n,
             "interval width": total(high - low) / n,
         }
-    return Draws({k: float(v[0]) for k, v in out.items()}, {k: v[1:] for k, v in out.items()}, d.height, scored.height - d.height)
+    return Draws(
+        {k: float(v[0]) for k, v in out.items()}, {k: v[1:] for k, v in out.items()}, d.height, scored.height - d.height
+    )
 
 
 def _correlation(n, sx, sy, sxx, syy, sxy) -> np.ndarray:
@@ -122,7 +124,10 @@ def _per_drug(d: pl.DataFrame, u: np.ndarray, y: np.ndarray, p: np.ndarray, unit
     means = [np.bincount(drug, v, k) / count for v in (y, p)]
     yc, pc = y - means[0][drug], p - means[1][drug]  # centred per drug: keeps the sums well conditioned
     flat = u * k + drug
-    sums = [w @ np.bincount(flat, v, units * k).reshape(units, k) for v in (np.ones_like(y), yc, pc, yc * yc, pc * pc, yc * pc)]
+    sums = [
+        w @ np.bincount(flat, v, units * k).reshape(units, k)
+        for v in (np.ones_like(y), yc, pc, yc * yc, pc * pc, yc * pc)
+    ]
     with np.errstate(invalid="ignore", divide="ignore"):
         r = _correlation(*sums)
     counted = (count >= FEWEST)[None, :] & (sums[0] > 0)
@@ -155,10 +160,14 @@ def evaluate(
             mine = part.filter(pl.col("predictor") == predictor)
             unit = mine[by].replace_strict(index, return_dtype=pl.Int64).to_numpy()
             results[predictor, k] = measure(mine, unit, len(names), w)
-    return _metrics(results, order, folds, split, by, list(naive), scored["unit"][0]), _comparisons(results, order, folds, split, by)
+    return _metrics(results, order, folds, split, by, list(naive), scored["unit"][0]), _comparisons(
+        results, order, folds, split, by
+    )
 
 
-def _over_folds(results: dict[tuple[str, int], Draws], predictor: str, folds: list[int], metric: str) -> tuple[float, np.ndarray]:
+def _over_folds(
+    results: dict[tuple[str, int], Draws], predictor: str, folds: list[int], metric: str
+) -> tuple[float, np.ndarray]:
     value = float(np.mean([results[predictor, k].value[metric] for k in folds]))
     return value, np.mean([results[predictor, k].draws[metric] for k in folds], axis=0)
 

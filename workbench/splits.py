@@ -51,12 +51,17 @@ def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFra
     known = outcomes["endpoint"].unique().cast(pl.String).to_list()
     if endpoint not in known:
         raise ValueError(
-            f"study {study.name!r} has no endpoint {endpoint!r}.{nearest(endpoint, known)} It has: {', '.join(sorted(known))}."
+            f"study {study.name!r} has no endpoint {endpoint!r}.{nearest(endpoint, known)} "
+            f"It has: {', '.join(sorted(known))}."
         )
+    # a treatment without structure is a compound of its own; sources may know better which names are one compound
+    keys = [c for c in ("compound_key", "compound", "treatment") if c in study.treatments.columns]
     compounds = study.treatments.select(
-        pl.col("treatment").cast(pl.String), pl.coalesce(pl.col("compound").cast(pl.String), "treatment").alias("compound")
+        pl.col("treatment").cast(pl.String), pl.coalesce(pl.col(c).cast(pl.String) for c in keys).alias("compound")
     )
-    tissues = study.subjects.select(pl.col("subject").cast(pl.String), pl.col("tissue").cast(pl.String).fill_null("unknown"))
+    tissues = study.subjects.select(
+        pl.col("subject").cast(pl.String), pl.col("tissue").cast(pl.String).fill_null("unknown")
+    )
     frame = (
         outcomes.filter(pl.col("endpoint").cast(pl.String) == endpoint)
         .select(
@@ -73,7 +78,9 @@ def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFra
         presence = study.presence()
         missing = [m for m in require if m not in presence.columns]
         if missing:
-            raise ValueError(f"study {study.name!r} has no modality {missing[0]!r}.{nearest(missing[0], study.modalities)}")
+            raise ValueError(
+                f"study {study.name!r} has no modality {missing[0]!r}.{nearest(missing[0], study.modalities)}"
+            )
         complete = presence.filter(pl.all_horizontal(list(require))).select(pl.col("subject").cast(pl.String))
         frame = frame.join(complete, on="subject", how="semi", maintain_order="left")
     return frame.with_columns(pl.concat_str("subject", "compound", separator="\x1f").alias("pair"))
@@ -121,8 +128,9 @@ class Fold:
         lacking = self.test.join(answered, on="row", how="anti")
         if lacking.height:
             raise SealedError(
-                f"test targets of fold {self.number} stay sealed: {lacking.height} of {self.test.height} test rows have "
-                f"neither a prediction nor a reason to abstain, first row {lacking['row'][0]}. Predict every row first."
+                f"test targets of fold {self.number} stay sealed: {lacking.height} of {self.test.height} test rows "
+                f"have neither a prediction nor a reason to abstain, first row {lacking['row'][0]}. "
+                "Predict every row first."
             )
         return self._targets
 
@@ -153,7 +161,9 @@ class Split:
         frame = rows(study, endpoint, require)
         counts = frame.group_by(RULES[rule]).len().sort(RULES[rule])
         if counts.height < folds or folds < 2:
-            raise ValueError(f"{rule!r} with {folds} folds needs at least {max(folds, 2)} groups; found {counts.height}.")
+            raise ValueError(
+                f"{rule!r} with {folds} folds needs at least {max(folds, 2)} groups; found {counts.height}."
+            )
         part = _deal(counts["len"].to_numpy(), folds, seed, balance=counts.height < 50 * folds)
         of_group = counts.select(RULES[rule]).with_columns(pl.Series("part", part))
         of_row = frame.join(of_group, on=RULES[rule], how="left", maintain_order="left")["part"].to_numpy()
@@ -199,8 +209,9 @@ class Split:
             shared = a.join(b, on=key, how="inner", suffix="_test")
             if shared.height:
                 one = shared.row(0, named=True)
+                what = one[key].replace(chr(31), " x ")
                 raise LeakError(
-                    f"fold {k} claims {self.rule!r} but leaks: {key} {one[key].replace(chr(31), ' x ')!r} is in training "
+                    f"fold {k} claims {self.rule!r} but leaks: {key} {what!r} is in training "
                     f"(row {one['row']}, treatment {one['treatment']!r}) and in test (row {one['row_test']}, treatment "
                     f"{one['treatment_test']!r}); {shared[key].n_unique()} such. Put each whole {key} on one side."
                 )
@@ -216,7 +227,15 @@ class Split:
         targets = b.select("row", pl.col("value").alias("observed"), "censored")
         unit = frame["unit"][0]
         return Fold(
-            self.rule, number, self.endpoint, unit, self.seed, self.study.sealed(), a, b.drop("value", "censored"), targets
+            self.rule,
+            number,
+            self.endpoint,
+            unit,
+            self.seed,
+            self.study.sealed(),
+            a,
+            b.drop("value", "censored"),
+            targets,
         )
 
     @property
@@ -224,7 +243,9 @@ class Split:
         """SHA-256 over rule, study digest, endpoint and every fold's rows."""
         h = hashlib.sha256(json.dumps([self.rule, self.study.digest, self.endpoint, self.seed]).encode())
         for train, test in self.folds:
-            h.update(np.ascontiguousarray(train, dtype="<i8").tobytes() + b"|" + np.ascontiguousarray(test, "<i8").tobytes())
+            h.update(
+                np.ascontiguousarray(train, dtype="<i8").tobytes() + b"|" + np.ascontiguousarray(test, "<i8").tobytes()
+            )
         return h.hexdigest()
 
 

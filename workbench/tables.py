@@ -140,10 +140,7 @@ CURVES = Table(
     frozenset({"predictor", "fold", "step", "name", "value"}),
 )
 
-TABLES = {
-    t.name: t
-    for t in (OUTCOMES, SUBJECTS, TREATMENTS, PREDICTIONS, METRICS, COMPARISONS, ATTRIBUTIONS, CURVES)
-}
+TABLES = {t.name: t for t in (OUTCOMES, SUBJECTS, TREATMENTS, PREDICTIONS, METRICS, COMPARISONS, ATTRIBUTIONS, CURVES)}
 
 
 def check(frame: pl.DataFrame, table: Table) -> pl.DataFrame:

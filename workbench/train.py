@@ -32,7 +32,7 @@ class Stopped(RuntimeError):
 
 
 class AtomicIO(TorchCheckpointIO):
-    """Checkpoints that are whole or absent: temp file in the same folder, synced, renamed; read without running code."""
+    """Checkpoints, whole or absent: temp file in the same folder, synced, renamed; read without running code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -162,7 +162,8 @@ def resumable(survive: Survive) -> str | None:
         saved = state["callbacks"]["Survive"]["fingerprint"]
     except Exception as error:
         raise ValueError(
-            f"{survive.path} is not a readable checkpoint ({type(error).__name__}: {error}). Delete it to train from the start."
+            f"{survive.path} is not a readable checkpoint ({type(error).__name__}: {error}). "
+            "Delete it to train from the start."
         ) from error
     return str(survive.path) if saved == survive.fingerprint else None
 
@@ -213,7 +214,9 @@ def curves(predictor: Predictor, fold: Fold, points: list[tuple[int, str, float]
     frame = pl.DataFrame(points, schema={"step": pl.Int64, "name": pl.String, "value": pl.Float64}, orient="row")
     return tables.check(
         frame.with_columns(
-            pl.lit(predictor.name).alias("predictor"), pl.lit(fold.number, pl.Int32).alias("fold"), pl.lit(fold.unit).alias("unit")
+            pl.lit(predictor.name).alias("predictor"),
+            pl.lit(fold.number, pl.Int32).alias("fold"),
+            pl.lit(fold.unit).alias("unit"),
         ),
         tables.CURVES,
     )

@@ -1,6 +1,6 @@
 """Layers that hold E members of an ensemble in one tensor, so that one pass trains them all.
 
-    y[e] = x[e] W[e] + b[e]          e = 1..E
+y[e] = x[e] W[e] + b[e]          e = 1..E
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ class SubsetFusion(nn.Module):
     drop : probability of dropping a whole modality of a sample in training
     """
 
+    gain: Tensor
+
     def __init__(
         self,
         members: int,

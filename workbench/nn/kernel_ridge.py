@@ -1,19 +1,26 @@
 """Ridge regression of many sparse targets on one kernel, each with its own penalty, in closed form.
 
-    alpha = (K + a I)^-1 (y - mean),   leave-one-out residual = (K + a I)^-1 (y - mean) / diag((K + a I)^-1)
+    alpha = (K + a I)^-1 (y - mean)
+    leave-one-out residual = alpha / diag((K + a I)^-1)
 
 The penalty of each target is the one with the least leave-one-out squared error, so nothing but the rows
 passed in is used. With ``groups``, whole groups are left out together: the residual of group H is
-[G_HH]^-1 (G y)_H with G = (K + a I)^-1. Source: Rifkin and Lippert 2007, Notes on Regularized Least Squares, MIT-CSAIL-TR-2007-025.
+[G_HH]^-1 (G y)_H with G = (K + a I)^-1. Source: Rifkin and Lippert 2007, Notes on Regularized Least
+Squares, MIT-CSAIL-TR-2007-025.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
+CHUNKS = 8
 PENALTIES = 10.0 ** np.linspace(-1.5, 2.0, 15)
 
 
@@ -39,37 +46,41 @@ def fit(
     A column with fewer than three values keeps its mean (NaN if it has none) and zero weights.
     """
     n, t = targets.shape
-    dual, mean = np.zeros((n, t)), np.full(t, np.nan)
-    penalty, left_out = np.full(t, np.nan), np.full((n, t), np.nan)
-    for j in range(t):
-        there = np.flatnonzero(np.isfinite(targets[:, j]))
-        if not len(there):
-            continue
-        y = targets[there, j].astype(np.float64)
-        mean[j] = y.mean()
-        left_out[there, j] = mean[j]
-        if len(there) < 3:
-            continue
-        values, vectors = np.linalg.eigh(kernel[np.ix_(there, there)].astype(np.float64))
-        b = vectors.T @ (y - mean[j])
-        square = vectors**2
-        blocks = None if groups is None else _blocks(groups[there])
-        best = np.inf
-        for a in penalties:
-            shrink = 1.0 / (np.maximum(values, 0.0) + a)
-            if blocks is None:
-                # the mean is a free parameter: it takes 1/n of each row's leverage
-                error = a * (vectors @ (shrink * b)) / np.maximum(a * (square @ shrink) - 1.0 / len(there), 1e-12)
-            else:
-                error = _left_out(vectors, shrink, b, blocks)
-            loss = float(np.mean(error**2))
-            if loss < best:
-                best, penalty[j] = loss, a
-                left_out[there, j] = y - error
-        dual[there, j] = vectors @ (b / (np.maximum(values, 0.0) + penalty[j]))
-        if progress is not None and j % 8 == 7:
-            progress((j + 1) / t)
-    return Fitted(dual, mean, penalty, left_out)
+    fitted = Fitted(np.zeros((n, t)), np.full(t, np.nan), np.full(t, np.nan), np.full((n, t), np.nan))
+    done = [0]
+
+    def chunk(columns: np.ndarray) -> None:
+        at = len(penalties) // 2  # neighbouring columns want similar penalties: start where the last one ended
+        for j in columns:
+            at = _column(fitted, kernel, targets, penalties, groups, int(j), at)
+            done[0] += 1
+            if progress is not None and done[0] % 8 == 0:
+                progress(done[0] / t)
+
+    # many small factorisations: one BLAS thread each and several at a time beats the reverse, above all on a busy
+    # machine; the number of chunks is fixed so that results do not depend on the number of cores
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(CHUNKS, os.cpu_count() or 1)) as pool:
+        list(pool.map(chunk, np.array_split(np.arange(t), CHUNKS)))
+    return fitted
+
+
+def _column(fitted: Fitted, kernel, targets, penalties, groups, j: int, at: int) -> int:
+    """Fit column ``j``, searching from penalty number ``at``; returns the number it ended at."""
+    there = np.flatnonzero(np.isfinite(targets[:, j]))
+    if not len(there):
+        return at
+    y = targets[there, j].astype(np.float64)
+    fitted.mean[j] = y.mean()
+    fitted.left_out[there, j] = fitted.mean[j]
+    if len(there) < 3:
+        return at
+    k = np.asarray(kernel[np.ix_(there, there)], dtype=np.float64)
+    blocks = None if groups is None else _blocks(groups[there])
+    tried: dict[int, tuple[float, np.ndarray, np.ndarray]] = {}
+    at = _descend(lambda i: _try(k, y - fitted.mean[j], penalties[i], blocks, tried, i), at, len(penalties))
+    _, weights, error = tried[at]
+    fitted.penalty[j], fitted.dual[there, j], fitted.left_out[there, j] = penalties[at], weights, y - error
+    return at
 
 
 def _blocks(groups: np.ndarray) -> list[np.ndarray]:
@@ -80,10 +91,38 @@ def _blocks(groups: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(code == g) for g in range(code.max() + 1)]
 
 
-def _left_out(vectors: np.ndarray, shrink: np.ndarray, b: np.ndarray, blocks: list[np.ndarray]) -> np.ndarray:
-    weights = vectors @ (shrink * b)
-    error = np.empty(len(weights))
-    for block in blocks:
-        v = vectors[block]
-        error[block] = np.linalg.solve((v * shrink) @ v.T, weights[block])
-    return error
+def _descend(loss: Callable[[int], float], start: int, n: int) -> int:
+    """Index of the local minimum of ``loss`` over 0..n-1 that lies downhill of ``start``."""
+    at, here = start, loss(start)
+    for step in (1, -1):
+        while 0 <= at + step < n and loss(at + step) < here:
+            at, here = at + step, loss(at + step)
+    return at
+
+
+def _try(k, y, penalty, blocks, tried, index) -> float:
+    """Left-out squared error at one penalty; weights and errors are kept in ``tried``."""
+    if index not in tried:
+        inverse = k.copy()
+        inverse.flat[:: len(k) + 1] += penalty
+        inverse = _inverse(inverse)
+        weights = inverse @ y
+        if blocks is None:
+            # the mean is a free parameter: it takes 1/n of each row's leverage
+            error = penalty * weights / np.maximum(penalty * np.diag(inverse) - 1.0 / len(y), 1e-12)
+        else:
+            error = np.empty(len(y))
+            for block in blocks:
+                error[block] = np.linalg.solve(inverse[np.ix_(block, block)], weights[block])
+        tried[index] = (float(np.mean(error**2)), weights, error)
+    return tried[index][0]
+
+
+def _inverse(a: np.ndarray) -> np.ndarray:
+    """Inverse of a symmetric positive definite matrix by Cholesky, in place."""
+    factor, info = lapack.dpotrf(a, lower=1, overwrite_a=1, clean=0)
+    if info:
+        raise np.linalg.LinAlgError("the kernel is not positive definite; is a row of it not a number?")
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    lower = np.tril(inverse)
+    return lower + np.tril(lower, -1).T

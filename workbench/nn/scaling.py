@@ -51,4 +51,6 @@ def fit_rotation(x: np.ndarray, fit_rows: np.ndarray, components: int = 0) -> Ro
     if len(z) <= z.shape[1]:
         axes = (z.T @ axes) / np.sqrt(values[keep])
     spread = float(values[keep].sum()) / (len(z) * max(len(keep), 1))
-    return Rotation(mean, sd.astype(np.float32), np.ascontiguousarray(axes, dtype=np.float32), float(np.sqrt(max(spread, 1e-12))))
+    return Rotation(
+        mean, sd.astype(np.float32), np.ascontiguousarray(axes, dtype=np.float32), float(np.sqrt(max(spread, 1e-12)))
+    )

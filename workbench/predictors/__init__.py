@@ -82,4 +82,6 @@ def answer(predicted: np.ndarray, half: np.ndarray, abstained: list[str | None] 
         }
     )
     silent = pl.col("abstained").is_not_null()
-    return frame.with_columns(pl.when(silent).then(None).otherwise(pl.col(c)).alias(c) for c in ("predicted", "low", "high"))
+    return frame.with_columns(
+        pl.when(silent).then(None).otherwise(pl.col(c)).alias(c) for c in ("predicted", "low", "high")
+    )

@@ -29,6 +29,11 @@ STRUCTURE = "drug_structure"
 class ClosedForm(nn.Module):
     """See the module. ``names``: subject modalities in use; ``structured``: are compound structures used?"""
 
+    bits: Tensor
+    offset: Tensor
+    weights: Tensor
+    penalty: Tensor
+
     def __init__(self, names: list[str], structured: bool) -> None:
         super().__init__()
         self.names, self.structured = list(names), structured
@@ -85,7 +90,9 @@ class ClosedForm(nn.Module):
         for lam in LAMBDAS:
             guess = np.empty((n, n))
             for p in np.unique(part):
-                guess[part == p] = _average(kernel[np.ix_(part == p, part != p)], kernel[np.ix_(part != p, part != p)], part != p, lam)
+                guess[part == p] = _average(
+                    kernel[np.ix_(part == p, part != p)], kernel[np.ix_(part != p, part != p)], part != p, lam
+                )
             guesses.append(guess)
             errors.append(np.nanmean((y - plane @ guess.T) ** 2))
         best = int(np.argmin(errors))
@@ -96,7 +103,9 @@ class ClosedForm(nn.Module):
 
     # ---- applying -------------------------------------------------------------------------------------------------
 
-    def features(self, study, subjects: list[str], without: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def features(
+        self, study, subjects: list[str], without: tuple[str, ...] = ()
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Rotated modalities {m: (S, f)} and presence (S, M) float32 of the named subjects."""
         x, presence = {}, np.zeros((len(subjects), len(self.names)), dtype=np.float32)
         for i, m in enumerate(self.names):
@@ -105,7 +114,9 @@ class ClosedForm(nn.Module):
             if m in study.modalities and m not in without:
                 block = modalities.read(study, m)
                 if block.features != self.columns[m]:
-                    raise ValueError(f"{m!r} has other columns than the predictor was fitted on; use the study of its run.")
+                    raise ValueError(
+                        f"{m!r} has other columns than the predictor was fitted on; use the study of its run."
+                    )
                 values, there = block.rows(subjects)
                 rotated = rotation.apply(values)
             else:
@@ -193,7 +204,7 @@ class ClosedForm(nn.Module):
         return self
 
     def attributions(self, top: int, share: float) -> pl.DataFrame:
-        """Strongest coefficients of each drug: change in y per standard deviation of the feature, all modalities there."""
+        """Strongest coefficients of each drug: change in y per sd of the feature, with all modalities there."""
         weights = self.weights.numpy(force=True)
         norm = np.sqrt(sum(g**2 for g in self.gains.values()))
         start, frames = 0, []
@@ -208,7 +219,15 @@ class ClosedForm(nn.Module):
                 chosen = rows[:, j]
                 frames.append((name, m, [self.columns[m][i] for i in chosen], original[chosen, j].astype(np.float64)))
         return pl.concat(
-            pl.DataFrame({"treatment": t, "modality": m, "feature": f, "value": v, "method": "closed-form coefficient per standard deviation"})
+            pl.DataFrame(
+                {
+                    "treatment": t,
+                    "modality": m,
+                    "feature": f,
+                    "value": v,
+                    "method": "closed-form coefficient per standard deviation",
+                }
+            )
             for t, m, f, v in frames
         )
 
@@ -221,11 +240,9 @@ def tanimoto(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _average(cross: np.ndarray, within: np.ndarray, into: np.ndarray, lam: float) -> np.ndarray:
-    """Weights (n, len(into)) that turn the profiles of the drugs ``into`` into those of ``cross``'s rows; rows sum to 1."""
+    """Weights (n, len(into)), rows sum to 1, that turn profiles of the drugs ``into`` into those of ``cross``."""
     n = within.shape[0]
     solved = np.linalg.solve(within + lam * np.eye(n), cross.T).T
     out = np.zeros((len(cross), len(into)))
     out[:, into] = solved + (1.0 - solved.sum(1, keepdims=True)) / n
     return out
-
-

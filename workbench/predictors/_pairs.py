@@ -12,7 +12,9 @@ def positions(column: pl.Series, names: Sequence[str]) -> np.ndarray:
     """Index of each cell of ``column`` in ``names``, -1 where unknown: int64 (n,)."""
     at = {name: i for i, name in enumerate(names)}
     distinct = column.cast(pl.String).unique()
-    code = pl.DataFrame({"name": distinct, "at": [at.get(n, -1) for n in distinct]}, schema={"name": pl.String, "at": pl.Int64})
+    code = pl.DataFrame(
+        {"name": distinct, "at": [at.get(n, -1) for n in distinct]}, schema={"name": pl.String, "at": pl.Int64}
+    )
     joined = column.cast(pl.String).to_frame("name").join(code, on="name", how="left", maintain_order="left")
     return joined["at"].to_numpy()
 

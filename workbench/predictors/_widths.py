@@ -8,6 +8,7 @@ A treatment with fewer than ``few`` residuals takes the quantile of them all.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,9 +34,7 @@ class HalfWidths:
         order = np.lexsort((size, code))
         start = np.searchsorted(code[order], np.arange(len(names) + 1))
         pooled = _quantile(np.sort(size), level)
-        values = np.array(
-            [_quantile(size[order[a:b]], level) if b - a >= few else pooled for a, b in zip(start, start[1:], strict=False)]
-        )
+        values = np.array([_quantile(size[order[a:b]], level) if b - a >= few else pooled for a, b in pairwise(start)])
         return cls([str(n) for n in names], values, pooled)
 
     def of(self, treatments: np.ndarray) -> np.ndarray:

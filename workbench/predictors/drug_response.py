@@ -3,15 +3,15 @@
     y_sd = o_d + w  phi_s . b_d  +  (1 - w) sigma  mean_e f_e(s, d)  +  c_s
     f_e  = < z_es , u_ed > / sqrt(k) + v_ed,     z = MLP(fusion of what is known of s),  u = e_d + g(structure of d)
 
-o_d: mean response of the drug (for a compound never seen: from the drugs of similar structure). b_d: ridge on the fused
-features, penalty by leave-one-out. f_1..f_E: an ensemble trained as one batched model; member e never learns from part
-e of the training groups (groups of what the split holds apart), so every training row has a prediction that has not seen
-it, and intervals and the subject term c_s come from those. Any subset of modalities will do, sample by sample.
+o_d: mean response of the drug (for a compound never seen: from drugs of similar structure). b_d: ridge on the fused
+features, penalty by leave-one-out. f_1..f_E: an ensemble trained as one batched model; member e never learns from
+part e of the training groups (groups of what the split holds apart), so every training row has a prediction that has
+not seen it, and intervals and the subject term c_s come from those. Any subset of modalities will do.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -49,7 +49,7 @@ class DrugResponse(lightning.LightningModule):
     epochs, subjects, learning_rate, weight_decay, seed : of the training
     """
 
-    DEFAULTS: dict[str, Any] = {
+    DEFAULTS: ClassVar[dict[str, Any]] = {
         "modalities": ("expression", "mutation", "copy_number"),
         "structure": True,
         "members": 8,
@@ -75,6 +75,10 @@ class DrugResponse(lightning.LightningModule):
         if self.params["loss"] not in ("squared", "tobit"):
             raise ValueError(f"loss is 'squared' or 'tobit'; found {self.params['loss']!r}.")
 
+    structure: Tensor
+    held_out_: Tensor
+    seen_: Tensor
+
     # ---- building -------------------------------------------------------------------------------------------------
 
     def prepare(self, fold: Fold, report=None) -> Rows:
@@ -84,7 +88,8 @@ class DrugResponse(lightning.LightningModule):
         names = [m for m in p["modalities"] if m in fold.study.modalities]
         if not names:
             raise ValueError(
-                f"study {fold.study.name!r} has none of the modalities {list(p['modalities'])}; it has {fold.study.modalities}."
+                f"study {fold.study.name!r} has none of the modalities {list(p['modalities'])}; "
+                f"it has {fold.study.modalities}."
             )
         self.closed_ = ClosedForm(names, bool(p["structure"]) and "drug_structure" in fold.study.modalities)
         torch.manual_seed(p["seed"])
@@ -143,7 +148,7 @@ class DrugResponse(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         known = torch.arange(self.identity.weight.shape[1], device=self.device)
-        plane = self(batch.x, batch.presence, known, cast(Tensor, self.structure))
+        plane = self(batch.x, batch.presence, known, self.structure)
         f = plane[:, batch.subject, batch.treatment]
         if self.params["loss"] == "tobit":
             loss = tobit(f, batch.target, batch.censored, 1.0)
@@ -169,7 +174,7 @@ class DrugResponse(lightning.LightningModule):
             "held-out RMSE": self.sigma_ * (held[0] / max(held[1], 1)) ** 0.5,
         }
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         p = self.params
         optimizer = torch.optim.AdamW(self.parameters(), p["learning_rate"], weight_decay=p["weight_decay"], fused=True)
         steps = max(int(self.trainer.estimated_stepping_batches), 2)
@@ -199,7 +204,9 @@ class DrugResponse(lightning.LightningModule):
         return self
 
     @torch.no_grad()
-    def _deep(self, x: dict[str, np.ndarray], presence: np.ndarray, known: np.ndarray, structure: np.ndarray) -> np.ndarray:
+    def _deep(
+        self, x: dict[str, np.ndarray], presence: np.ndarray, known: np.ndarray, structure: np.ndarray
+    ) -> np.ndarray:
         """f (E, S, T) as numpy, in evaluation mode."""
         self.eval()
         tensors = {m: torch.from_numpy(v).to(self.device) for m, v in x.items()}
@@ -220,14 +227,16 @@ class DrugResponse(lightning.LightningModule):
         x, presence = c.features(study, subjects, without)
         offset, plane = c.predict(x, presence, known, bits)
         f = self._deep(x, presence, known, structure) * self.sigma_
-        present = presence.any(1)
+        present = np.asarray(presence.any(1))
         value = offset + w * (plane - offset) + (1 - w) * f.mean(0)
         at = positions(pl.Series(subjects, dtype=pl.String), c.subjects)
         value = value + np.where(at >= 0, self.subject_term_[np.maximum(at, 0)], 0.0)[:, None]
         spread = (1 - w) * f.std(0, ddof=1)
         half = np.sqrt(self.widths_.of(np.array(drugs))[None, :] ** 2 + (Z_LEVEL * spread) ** 2)
         reason = [
-            None if understood[dd] and present[ss] else ("sample has no modality" if understood[dd] else "unknown structure")
+            None
+            if understood[dd] and present[ss]
+            else ("sample has no modality" if understood[dd] else "unknown structure")
             for ss, dd in zip(s, d, strict=True)
         ]
         return answer(value[s, d], half[s, d], reason)
@@ -252,7 +261,9 @@ class DrugResponse(lightning.LightningModule):
         return weights | {"subject_term": self.subject_term_, "widths": self.widths_.values, "pooled": pooled}
 
     def load(self, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        state = {k.removeprefix("layers."): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith("layers.")}
+        state = {
+            k.removeprefix("layers."): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith("layers.")
+        }
         closed = {k.removeprefix("closed_."): v for k, v in state.items() if k.startswith("closed_.")}
         self.closed_ = ClosedForm.load(config["closed_form"], closed)
         self.sigma_ = config["sigma"]

@@ -8,7 +8,7 @@ training rows, or a sample without the modality, gets no number but a reason.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,7 @@ class Ridge:
     modality : the subject modality to use
     """
 
-    DEFAULTS: dict[str, Any] = {"modality": "expression"}
+    DEFAULTS: ClassVar[dict[str, Any]] = {"modality": "expression"}
 
     def __init__(self, name: str = "ridge", modality: str = "expression") -> None:
         self.name = name

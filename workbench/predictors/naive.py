@@ -5,14 +5,14 @@
     cell_mean          y = m_s
     tissue_mean        y = m_t
     tissue_drug_mean   y = m_td, else m_d, else m
-    mean_effects       y = m + a_d + b_s            drug means, then cell means of what is left; 0 for what was never seen
+    mean_effects       y = m + a_d + b_s            drug means, then cell means of what is left; 0 if never seen
 
 Source: the baselines of Bernett et al., DrEval (Nature Communications 2026), which few deep models beat.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -26,8 +26,8 @@ from workbench.tables import ATTRIBUTIONS, empty
 class Naive:
     """Means of the training rows by ``keys`` (columns of the pairs frame), falling back key by key."""
 
-    DEFAULTS: dict[str, Any] = {}
-    FALLBACKS: dict[str, list[list[str]]] = {
+    DEFAULTS: ClassVar[dict[str, Any]] = {}
+    FALLBACKS: ClassVar[dict[str, list[list[str]]]] = {
         "global_mean": [],
         "drug_mean": [["treatment"]],
         "cell_mean": [["subject"]],
@@ -85,7 +85,11 @@ class Naive:
 
     def arrays(self) -> dict[str, np.ndarray]:
         out = {f"table{i}": np.array(list(t.values())) for i, t in enumerate(self.tables_)}
-        return out | {"mean": np.array([self.mean_]), "widths": self.widths_.values, "pooled": np.array([self.widths_.pooled])}
+        return out | {
+            "mean": np.array([self.mean_]),
+            "widths": self.widths_.values,
+            "pooled": np.array([self.widths_.pooled]),
+        }
 
     def load(self, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.mean_ = float(arrays["mean"][0])
@@ -101,7 +105,7 @@ def _key(frame: pl.DataFrame, keys: list[str]) -> list[str]:
 
 
 def _effects(train: pl.DataFrame, mean: float) -> list[dict[str, float]]:
-    """Treatment means, then subject means of what they leave, so that an unseen subject gets exactly the treatment's mean."""
+    """Treatment means, then subject means of what they leave: an unseen subject gets exactly the treatment's mean."""
     left = train.with_columns(a=pl.col("value").mean().over("treatment") - mean)
     left = left.with_columns(b=pl.col("value") - mean - pl.col("a"))
     return [
@@ -110,4 +114,4 @@ def _effects(train: pl.DataFrame, mean: float) -> list[dict[str, float]]:
     ]
 
 
-PREDICTORS = {name: Naive for name in Naive.FALLBACKS}
+PREDICTORS = dict.fromkeys(Naive.FALLBACKS, Naive)

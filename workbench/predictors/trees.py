@@ -10,7 +10,7 @@ training groups, held out by the split's own rule; so do the intervals. Source: 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -34,7 +34,7 @@ class Trees:
     rounds, patience, leaves, learning_rate, columns, smallest_leaf, seed : of the boosting
     """
 
-    DEFAULTS: dict[str, Any] = {
+    DEFAULTS: ClassVar[dict[str, Any]] = {
         "modalities": {"expression": 100, "mutation": 30, "copy_number": 30, "drug_structure": 50},
         "rounds": 400,
         "patience": 30,
@@ -62,10 +62,13 @@ class Trees:
         for frame in (learn, check):
             sets.append(
                 lightgbm.Dataset(
-                    self._features(fold.study, frame), frame["value"].to_numpy() - self._start(frame), free_raw_data=True
+                    self._features(fold.study, frame),
+                    frame["value"].to_numpy() - self._start(frame),
+                    free_raw_data=True,
                 )
             )
-        rounds, history = self.params["rounds"], {}
+        rounds = self.params["rounds"]
+        history: dict[str, dict[str, list[float]]] = {}
 
         def progress(env) -> None:
             if report is not None and env.iteration % 10 == 9:
@@ -125,7 +128,9 @@ class Trees:
         left = train.with_columns(left=pl.col("value") - self.mean_)
         self.effects_: dict[str, dict[str, tuple[float, float]]] = {}
         for key in KEYS[self.group_]:
-            means = left.group_by(key).agg(pl.col("left").mean().alias("m"), pl.col("left").std().fill_null(0).alias("sd"))
+            means = left.group_by(key).agg(
+                pl.col("left").mean().alias("m"), pl.col("left").std().fill_null(0).alias("sd")
+            )
             self.effects_[key] = {k: (m, sd) for k, m, sd in means.sort(key).iter_rows()}
             left = left.with_columns(left=pl.col("left") - pl.col("left").mean().over(key))
 

@@ -114,9 +114,7 @@ def pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
 def search_runs(where: str) -> Iterator[Any]:
     """Runs of all experiments that match an MLflow filter, newest first."""
     ids = [e.experiment_id for e in pages(client().search_experiments)]
-    return pages(
-        client().search_runs, experiment_ids=ids, filter_string=where, order_by=["attributes.start_time DESC"]
-    )
+    return pages(client().search_runs, experiment_ids=ids, filter_string=where, order_by=["attributes.start_time DESC"])
 
 
 def sweep() -> int:

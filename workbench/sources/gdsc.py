@@ -131,7 +131,7 @@ def build(
     archive: Path | str | None = None,
     replace: bool = False,
     *,
-    need: tuple[str, ...] = ("expression", "mutation", "copy_number"),
+    need: tuple[str, ...] = ("expression",),
     progress: bool = True,
     notify: Notify | None = None,
     package: packages.Package = PACKAGE,
@@ -141,7 +141,7 @@ def build(
     Parameters
     ----------
     screen : "gdsc1", "gdsc2" or "ccle"
-    need : modalities a cell line must have for its outcomes to stay; ("expression",) keeps more lines
+    need : modalities a cell line must have for its outcomes to stay; an experiment can `require` more
     notify : receives the licence notice and the names that were dropped (default: the log ``workbench``)
 
     Raises
