@@ -100,7 +100,7 @@ def guard() -> Guard:
 def page(chromium: Any, guard: Guard) -> Iterator[Any]:
     """A page of 1400 x 900 in a context of its own, judged when the test is over."""
     context = chromium.new_context(viewport={"width": 1400, "height": 900})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(30_000)
     made = context.new_page()
     guard.watch(made)
     context.on("page", guard.watch)
@@ -205,14 +205,21 @@ class Lab:
         nbformat.write(book, self.root / f"{name}.ipynb")
         page.goto(f"{self.url}/lab/workspaces/{name}/tree/{name}.ipynb?reset&token={self.token}")
         page.wait_for_function("window.jupyterapp !== undefined")
-        page.evaluate("window.jupyterapp.restored")
         page.locator(".jp-Notebook .jp-CodeCell").nth(len(cells) - 1).wait_for()
-        page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area', {})")
+        self.do(page, "application:toggle-left-area")
         if dark:
-            page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+            self.do(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
             page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
-        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        # the status bar says idle before the session is ready, and running then asks which kernel to use
+        page.wait_for_function(
+            "(c => c && c.isReady && c.session?.kernel?.status === 'idle')"
+            "(window.jupyterapp.shell.currentWidget?.sessionContext)"
+        )
+        self.do(page, "notebook:run-all-cells")
+
+    def do(self, page: Any, command: str, arguments: dict[str, Any] | None = None) -> None:
+        """Gives Lab a command by its name, without waiting for the end of what it begins."""
+        page.evaluate("([c, a]) => { window.jupyterapp.commands.execute(c, a); }", [command, arguments or {}])
 
 
 @pytest.fixture(scope="session")
