@@ -12,7 +12,8 @@ from workbench.nn.scaling import Rotation, fit_rotation
 
 AXIS = "subject"
 UNIT = "copy-number call (-1/0/1)"
-GAIN = 0.3
+GAIN = 0.15
+COMPONENTS = 256
 
 
 def read(study) -> Block:
@@ -21,5 +22,5 @@ def read(study) -> Block:
 
 
 def prepare(matrix: np.ndarray, fit_rows: np.ndarray) -> Rotation:
-    """Standardise per column and rotate onto the principal axes of ``fit_rows``."""
-    return fit_rotation(matrix, fit_rows)
+    """Standardise per column and rotate onto the first principal axes of ``fit_rows``."""
+    return fit_rotation(matrix, fit_rows, COMPONENTS)

@@ -53,7 +53,7 @@ class DrugResponse(lightning.LightningModule):
         "modalities": ("expression", "mutation", "copy_number"),
         "structure": True,
         "members": 8,
-        "width": 512,
+        "width": 256,
         "rank": 256,
         "noise": 0.1,
         "dropout": 0.2,

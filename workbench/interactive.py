@@ -1,0 +1,100 @@
+"""One predictor, one fold, from a notebook: what the TrainingPanel widget needs as ``options`` and ``start``.
+
+panel = TrainingPanel(interactive.options(), interactive.start)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+
+from workbench import experiment, predictors, rooms, runs
+from workbench.splits import RULES
+from workbench.study import Study, names
+from workbench.study import find as find_study
+
+SUBJECT_MODALITIES = [
+    m for m in rooms.names("workbench.modalities") if rooms.load("workbench.modalities", m).AXIS == "subject"
+]
+LEARNT = ["drug_response", "trees", "ridge"]
+
+
+def options() -> dict[str, Any]:
+    """Studies of the home, learnt predictors first, every split rule, and which modalities each predictor can use."""
+    naive = predictors.naive_names()
+    rest = [p for p in predictors.offered() if p not in LEARNT]
+    return {
+        "studies": names(),
+        "predictors": [*LEARNT, *rest],
+        "splits": ["unseen subject", *[r for r in RULES if r != "unseen subject"]],
+        "modalities": ["expression", *[m for m in SUBJECT_MODALITIES if m != "expression"]],
+        "uses": {name: [] for name in naive} | {"ridge": ["expression"]},
+    }
+
+
+def specify(choice: dict[str, Any], **fixed: Any) -> experiment.Experiment:
+    """The Experiment of a choice (study, predictor, split, modalities): one fold beside the naive family.
+
+    Parameters
+    ----------
+    fixed : keys of an Experiment that override these, such as ``parameters``
+    """
+    study = Study.open(find_study(choice["study"]))
+    endpoints = study.rows["endpoint"].unique().to_list()
+    name, chosen = choice["predictor"], list(choice.get("modalities") or [])
+    given: dict[str, Any] = {}
+    if name == "drug_response":
+        if not chosen:
+            raise experiment.ExperimentError("drug_response needs at least one modality; tick one.")
+        given = {"modalities": chosen}
+    elif name == "trees":
+        kept = predictors.offered()["trees"].DEFAULTS["modalities"]  # type: ignore[attr-defined]
+        given = {"modalities": {m: n for m, n in kept.items() if m in chosen or m == "drug_structure"}}
+    rivals = [p for p in predictors.naive_names() if p != name]
+    return experiment.of(
+        {
+            "name": f"panel {choice['study']} {choice['split']}",
+            "study": choice["study"],
+            "endpoint": "ln_ic50" if "ln_ic50" in endpoints else sorted(endpoints)[0],
+            "split": choice["split"],
+            "folds": 5,
+            "only": [0],
+            "predictors": [*rivals, name],
+            "parameters": {name: given} if given else {},
+        }
+        | fixed
+    )
+
+
+def start(
+    choice: dict[str, Any],
+    report: Callable[[dict[str, Any]], None],
+    stopped: Callable[[], bool],
+    *,
+    base: str = "http://127.0.0.1:5000",
+    **fixed: Any,
+) -> dict[str, Any]:
+    """Run a choice, reporting as the panel expects; returns the run's page, name and METRICS."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    began = time.monotonic()
+    runs.sweep()
+
+    def say(done: float, message: str) -> None:
+        passed = time.monotonic() - began
+        left = passed * (1 - done) / done if done > 0.05 else None
+        news = {"fraction": done, "message": message}
+        report(news if left is None else news | {"seconds_left": left})
+
+    def point(_predictor: str, _fold: int, epoch: int, values: dict[str, float]) -> None:
+        report({"points": [(name, epoch, value) for name, value in values.items()]})
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        run = experiment.run(specify(choice, **fixed), say=say, stopped=stopped, point=point)
+    metrics = run.metrics.filter((pl.col("fold") == "all") & (pl.col("predictor") == choice["predictor"]))
+    return {"url": run.ui_url(base), "run": run.name, "metrics": metrics, "run_id": run.run_id}
