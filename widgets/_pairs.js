@@ -27,15 +27,22 @@ export function measure(observed, predicted, from, to, also = predicted, removed
   return { n, pearson: flat ? NaN : op / Math.sqrt(oo * pp), rmse: n ? Math.sqrt(ss / n) : NaN };
 }
 
-/** The best naive answer (lowest RMSE) on the rows that predictor `k` answered; null when the table holds none. */
-export function naive(frame, k, from, to) {
+/**
+ * The best naive answer on the rows that predictor `k` answered: lowest RMSE, or highest Pearson where one is defined
+ * (`by` is "rmse" or "pearson"). Without a naive predictor in the table its recorded baseline stands in; null without both.
+ */
+export function naive(frame, k, from, to, by = "rmse", removed = null) {
   const { observed, baseline, [`predicted.${k}`]: own } = frame.columns;
   const family = frame.header.predictors
-    .map((p, j) => ({ ...p, j }))
-    .filter((p) => p.naive)
-    .map((p) => ({ name: p.name, self: p.j === k, ...measure(observed, frame.columns[`predicted.${p.j}`], from, to, own) }));
-  if (!family.length) family.push({ name: "mean effects", self: false, ...measure(observed, baseline, from, to, own) });
-  return family.filter((f) => f.n).sort((a, b) => a.rmse - b.rmse)[0] || null;
+    .map((p, j) => ({ ...p, self: j === k, values: frame.columns[`predicted.${j}`] }))
+    .filter((p) => p.naive);
+  if (!family.length) family.push({ name: "mean effects", self: false, values: baseline });
+  const better = by === "rmse" ? (a, b) => a.rmse - b.rmse
+    : (a, b) => Number.isFinite(b.pearson) - Number.isFinite(a.pearson) || b.pearson - a.pearson || 0;
+  return family
+    .map(({ name, self, values }) => ({ name, self, ...measure(observed, values, from, to, own, removed) }))
+    .filter((f) => f.n)
+    .sort(better)[0] || null;
 }
 
 /** Treatments of a series with n and Pearson of predictor `k`: best first, undefined last. */

@@ -166,14 +166,18 @@ function render({ model, el }) {
   function score() {
     const s = sOf(), k = kOf(), [from, to] = span(frame, s, tOf());
     const { columns, header } = frame, predicted = columns[`predicted.${k}`];
-    const own = measure(columns.observed, predicted, from, to), other = naive(frame, k, from, to);
-    const beside = (value, digits) => (!other ? "no naive value here" : other.self ? "the naive one itself"
-      : Number.isFinite(value) ? `naive ${fixed(value, digits)} (${other.name})` : "naive: constant, undefined");
+    const own = measure(columns.observed, predicted, from, to);
+    const beside = (other, value) => (!other ? "no naive value here" : other.self ? "the naive one itself"
+      : Number.isFinite(value) ? `naive ${fixed(value, 3)} (${other.name})` : "naive: constant, undefined");
+    const byError = naive(frame, k, from, to), byOrder = naive(frame, k, from, to, "pearson");
     const items = [["Pairs", whole(own.n), tOf() < 0 ? "all treatments" : "this treatment"],
-      ["Pearson", fixed(own.pearson, 3), beside(other?.pearson, 3)],
-      [`RMSE, ${header.series[s].unit}`, fixed(own.rmse, 3), beside(other?.rmse, 3)]];
+      ["Pearson", fixed(own.pearson, 3), beside(byOrder, byOrder?.pearson)],
+      [`RMSE, ${header.series[s].unit}`, fixed(own.rmse, 3), beside(byError, byError?.rmse)]];
     const normal = measure(columns.observed, predicted, from, to, predicted, columns.baseline);
-    if (tOf() < 0 && normal.n) items.splice(2, 0, ["Pearson, normalised", fixed(normal.pearson, 3), "naive 0, mean effects removed"]);
+    if (tOf() < 0 && normal.n) { // mean effects of drug and line removed: what is left is what biology must explain
+      const other = naive(frame, k, from, to, "pearson", columns.baseline);
+      items.splice(2, 0, ["Pearson, normalised", fixed(normal.pearson, 3), Number.isFinite(other?.pearson) ? beside(other, other.pearson) : "naive 0, mean effects removed"]);
+    }
     const low = columns[`low.${k}`], high = columns[`high.${k}`];
     let held = 0, asked = 0, censored = 0;
     for (let i = from; i < to; i++) {
@@ -236,7 +240,7 @@ function render({ model, el }) {
     if (!area) return;
     const c = pen(over, area.width, area.height), { sx, sy } = area;
     if (box) {
-      const [x0, x1, y0, y1] = box;
+      const [x0, x1, y0, y1] = [Math.max(box[0], area.x0), Math.min(box[1], area.x1), Math.max(box[2], area.y0), Math.min(box[3], area.y1)];
       c.strokeStyle = hue(part.root, "mark"); c.fillStyle = c.strokeStyle;
       c.globalAlpha = 0.09; c.fillRect(sx(x0), sy(y1), sx(x1) - sx(x0), sy(y0) - sy(y1));
       c.globalAlpha = 1; c.lineWidth = 1.5; c.strokeRect(sx(x0), sy(y1), sx(x1) - sx(x0), sy(y0) - sy(y1));

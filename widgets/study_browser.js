@@ -69,7 +69,7 @@ const CSS = `
 .wb-study .heads button.on{color:var(--wb-accent);font-weight:600;}
 .wb-study .c-name{flex:1 1 120px;}
 .wb-study .c-tissue{flex:1 1 130px;}
-.wb-study .c-mod{flex:0 1 92px;min-width:34px;text-align:center!important;}
+.wb-study .c-mod{flex:0 1 104px;white-space:nowrap;min-width:34px;text-align:center!important;}
 .wb-study .c-num{flex:0 0 82px;text-align:right!important;font-variant-numeric:tabular-nums;}
 .wb-study .row .c-mod{color:var(--wb-accent);}
 .wb-study .row .c-mod.no{color:var(--wb-soft);opacity:.55;}

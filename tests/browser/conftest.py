@@ -207,9 +207,8 @@ class Lab:
         page.wait_for_function("window.jupyterapp !== undefined")
         page.locator(".jp-Notebook .jp-CodeCell").nth(len(cells) - 1).wait_for()
         self.do(page, "application:toggle-left-area")
-        if dark:
-            self.do(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
-            page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+        self.do(page, "apputils:change-theme", {"theme": "JupyterLab Dark" if dark else "JupyterLab Light"})
+        page.wait_for_function(f"document.body.dataset.jpThemeLight === '{'false' if dark else 'true'}'")
         # the status bar says idle before the session is ready, and running then asks which kernel to use
         page.wait_for_function(
             "(c => c && c.isReady && c.session?.kernel?.status === 'idle')"

@@ -43,6 +43,10 @@ test("the naive value is on the rows that the predictor answered", () => {
   assert.equal(best.n, 3);
   near(best.rmse, Math.sqrt((2.25 + 0.25 + 0.25) / 3));
   assert.equal(naive(frame, 1, 0, 4).self, true);
+  const two = { ...frame, header: { ...frame.header, predictors: [...frame.header.predictors, { name: "cell_mean", naive: true }] },
+    columns: { ...frame.columns, "predicted.2": Float32Array.of(9, 8, 9, 9, 9, 9, 9) } };
+  assert.equal(naive(two, 0, 0, 4).name, "drug_mean"); // the lower error
+  assert.equal(naive(two, 0, 0, 4, "pearson").name, "cell_mean"); // the only one with a correlation
 });
 
 test("without a naive predictor the recorded baseline stands in", () => {
