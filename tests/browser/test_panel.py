@@ -112,7 +112,7 @@ def test_the_page_of_a_drug_follows_its_pickers(
     scores = per_treatment(good.predictions)
     ridge = next(r for r in scores.iter_rows(named=True) if (r["treatment"], r["predictor"]) == ("Planted", "ridge"))
     row = page.locator(
-        "table.compact tbody tr", has_text=re.compile(rf"^ridge.*{re.escape(number(ridge['rmse']))}")
+        "table.compact tbody tr", has_text=re.compile(rf"^ridge.*{re.escape(number(ridge['pearson']))}")
     ).first
     row.wait_for()
     assert number(ridge["pearson"]) in row.inner_text() and number(ridge["spearman"]) in row.inner_text()

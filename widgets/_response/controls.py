@@ -34,22 +34,3 @@ def picker(owner: param.Parameterized, name: str, label: str) -> pmui.Autocomple
     control.param.watch(chosen, "value")
     owner.param.watch(lambda event: setattr(control, "value", event.new), name)
     return control
-
-
-def at_home(layout: pn.Column) -> pn.Column:
-    """``layout``, which in a notebook asks no other machine for style sheets, whatever is put into it later.
-
-    With ``pn.extension(inline=True)`` Panel inlines the sheets of what is first shown; those that its design adds to
-    parts made later are addresses outside. This runs after the design and inlines them too.
-    """
-
-    def inline(shown: Any, root: Any, changed: Any, old: Any) -> None:
-        from bokeh.models import UIElement
-        from panel.io.notebook import patch_inline_stylesheets
-
-        if pn.config.inline and not pn.state.served:
-            for model in root.select({"type": UIElement}):
-                patch_inline_stylesheets(model)
-
-    layout._hooks.append(inline)
-    return layout

@@ -16,7 +16,7 @@ import param
 import polars as pl
 
 from widgets._response import pieces, summary
-from widgets._response.controls import at_home, html, picker
+from widgets._response.controls import html, picker
 from widgets._response.drug import DrugPage
 from widgets._response.explorer import explorer
 from widgets._response.loaded import Loaded, once
@@ -46,7 +46,7 @@ class ResponsePage(pn.viewable.Viewer):
         self._body = pn.Column(sizing_mode="stretch_width")
         self._again.on_click(lambda _: self.refresh())
         above = [] if self._single else [pn.Row(self._picker, self._again, sizing_mode="stretch_width")]
-        self._whole = at_home(pn.Column(*above, self._body, sizing_mode="stretch_width"))
+        self._whole = pn.Column(*above, self._body, sizing_mode="stretch_width")
         self.refresh()
 
     def refresh(self) -> None:
@@ -107,12 +107,14 @@ class ResponsePage(pn.viewable.Viewer):
         rooms = [pn.Column(sizing_mode="stretch_width", min_height=200) for _ in parts]
         self._made: dict[int, Any] = {}
         tabs = pmui.Tabs(*[(name, room) for (name, _), room in zip(parts, rooms, strict=True)],
-                         sizing_mode="stretch_width", dynamic=True,
+                         sizing_mode="stretch_width",
                          sx={"& .MuiTab-root": {"textTransform": "none", "fontSize": 16}})  # fmt: skip
 
         def fill(_: Any = None) -> None:
             room = rooms[tabs.active]
-            if not room.objects:  # a part is made when it is first looked at
+            # A part is made when it is first looked at. Not by the tabs' own `dynamic`: in a notebook that would fetch
+            # style sheets of what it makes from outside.
+            if not room.objects:
                 self._made[tabs.active] = shown(parts[tabs.active][1])
                 room.objects = [self._made[tabs.active]]
 
