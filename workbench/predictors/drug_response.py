@@ -62,7 +62,7 @@ class DrugResponse(lightning.LightningModule):
         "loss": "squared",
         "epochs": 30,
         "subjects": 64,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "weight_decay": 1e-2,
         "seed": 0,
     }
