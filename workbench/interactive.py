@@ -6,6 +6,7 @@ panel = TrainingPanel(interactive.options(), interactive.start)
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -76,10 +77,15 @@ def start(
     report: Callable[[dict[str, Any]], None],
     stopped: Callable[[], bool],
     *,
-    base: str = "http://127.0.0.1:5000",
+    base: str = "",
     **fixed: Any,
 ) -> dict[str, Any]:
-    """Run a choice, reporting as the panel expects; returns the run's page, name and METRICS."""
+    """Run a choice, reporting as the panel expects; returns the run's page, name and METRICS.
+
+    Parameters
+    ----------
+    base : where MLflow's page is; by default that of the JupyterLab this kernel belongs to, else of ``workbench ui``
+    """
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     began = time.monotonic()
     runs.sweep()
@@ -97,4 +103,16 @@ def start(
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         run = experiment.run(specify(choice, **fixed), say=say, stopped=stopped, point=point)
     metrics = run.metrics.filter((pl.col("fold") == "all") & (pl.col("predictor") == choice["predictor"]))
-    return {"url": run.ui_url(base), "run": run.name, "metrics": metrics, "run_id": run.run_id}
+    return {"url": run.ui_url(base or mlflow_page()), "run": run.name, "metrics": metrics, "run_id": run.run_id}
+
+
+def mlflow_page() -> str:
+    """Address of MLflow's page: behind the JupyterLab server this kernel belongs to, else that of `workbench ui`."""
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    if parent.isdigit():
+        from jupyter_server.serverapp import list_running_servers
+
+        for server in list_running_servers():
+            if server.get("pid") == int(parent):
+                return f"{server['url'].rstrip('/')}/mlflow"
+    return "http://127.0.0.1:5000"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from workbench import train
 from workbench.batches import Rows, SubjectLoader
@@ -90,13 +92,18 @@ def run() -> list[dict[str, Any]]:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     data = rows()
-    ours(data), bare(data)
-    mine, theirs = [], []
+    mine: list[float] = []
+    theirs: list[float] = []
+    bar = tqdm(range(ROUNDS + 1), desc="training", unit="round", file=sys.stderr)
+    ours(data), bare(data)  # warm-up
+    bar.update()
     for _ in range(ROUNDS):
         seconds, a = ours(data)
         mine.append(seconds)
         seconds, b = bare(data)
         theirs.append(seconds)
+        bar.update()
+    bar.close()
     same = all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     first, second = statistics.median(mine), statistics.median(theirs)
     pairs = sorted(m / t for m, t in zip(mine, theirs, strict=True))
