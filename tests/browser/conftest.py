@@ -246,6 +246,8 @@ def lab(chromium: Any, launch: Callable[..., None], tmp_path_factory: pytest.Tem
         *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"),
         *(f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url="),
         *("--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly"),
+        # should the tests be killed before they can end it, it ends by itself
+        *("--ServerApp.shutdown_no_activity_timeout=900", "--MappingKernelManager.cull_idle_timeout=600"),
     ]
     env = {
         "JUPYTER_CONFIG_DIR": str(config),

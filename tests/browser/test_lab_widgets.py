@@ -62,7 +62,7 @@ def test_the_study_browser_filters_in_the_kernel_and_follows_it(
     page.get_by_role("button", name="from Python").click()
     says(page, "0 1")
     assert widget.get_by_text("2 of 12 subjects selected (16.7 %)").is_visible()
-    picture(page, "lab_study_browser")
+    picture(widget, "lab_study_browser")
     assert errors(guard) == []
 
 
@@ -119,7 +119,7 @@ def test_the_prediction_explorer_brushes_into_the_kernel(
     page.mouse.up()
     says(page, "ridge Gefitinib observed 30 of 30")
     assert widget.get_by_text("30 of 30 pairs, 30 lines").is_visible()
-    picture(page, "lab_prediction_explorer")
+    picture(widget, "lab_prediction_explorer")
     widget.get_by_role("button", name="Residuals").click()
     says(page, "ridge Gefitinib residuals 0 of 30")
     widget.get_by_label("Predictor").select_option("drug_mean")
@@ -159,7 +159,7 @@ def test_the_prediction_explorer_by_keyboard_and_in_the_dark(
         page.keyboard.press("Shift+ArrowUp")
     says(page, "Paclitaxel 4 True")
     assert page.locator(".wb-explorer").get_attribute("data-dark") == "true"
-    picture(page, "lab_prediction_explorer_dark")
+    picture(page.locator(".wb-explorer"), "lab_prediction_explorer_dark")
     page.keyboard.press("Escape")
     says(page, "Paclitaxel 0 False")
     assert errors(guard) == []
@@ -197,7 +197,7 @@ def test_the_training_panel_starts_reports_stops_fails_and_ends(
     panel.get_by_text(re.compile(r"^epoch \d{2,}$")).wait_for()
     assert panel.locator("figure canvas").get_attribute("aria-label").startswith("training loss: ")
     assert panel.get_by_role("button", name="Start").is_disabled()
-    picture(page, "lab_training_running")
+    picture(panel, "lab_training_running")
     panel.get_by_role("button", name="Stop").click()
     says(page, "stopped trees ['expression']")
 
@@ -217,7 +217,7 @@ def test_the_training_panel_starts_reports_stops_fails_and_ends(
     row = panel.locator("tbody tr")
     assert row.all_text_contents() == ["RMSE1.1881.170 to 1.2001.463drug_mean"]
     assert panel.get_by_role("progressbar").get_attribute("aria-valuenow") == "100"
-    picture(page, "lab_training_done")
+    picture(panel, "lab_training_done")
     assert errors(guard) == []
 
 
