@@ -78,13 +78,25 @@ def test_an_interval_that_holds_the_naive_value_shows_no_difference() -> None:
 
 
 def test_every_comparison_is_shown_once_in_words(run: planted.Run) -> None:
-    kept = summary.sorted_comparisons(run.comparisons, list(Loaded(run).scores))
+    order = list(Loaded(run).scores)
+    kept = summary.sorted_comparisons(run.comparisons, order)
     assert kept.height < run.comparisons.height  # each pair of models was recorded both ways round
-    said = text(pieces.verdicts(kept))
+    said = re.sub(r" {2,}", "  ", text(pieces.verdicts(kept)))
     for r in kept.iter_rows(named=True):
-        words = f"{r['predictor']}  {pieces.WORDS[r['verdict']]}  {r['other']}"
-        assert words in re.sub(r" {2,}", "  ", said)
+        assert order.index(r["predictor"]) < order.index(r["other"])
+        assert f"{r['predictor']}  {pieces.WORDS[r['verdict']]}  {r['other']}" in said
         assert f"{number(r['difference'], True)} {interval(r['low'], r['high'], True)}" in said
+
+
+def test_a_comparison_recorded_from_one_side_is_told_from_the_other(run: planted.Run) -> None:
+    worse = run.comparisons.filter((pl.col("verdict") == "worse") & (pl.col("metric") == "RMSE"))
+    pairs = {(r["predictor"], r["other"]): r for r in summary.both_ways(worse).iter_rows(named=True)}
+    for r in worse.iter_rows(named=True):
+        turned = pairs[r["other"], r["predictor"]]
+        assert (turned["difference"], turned["low"], turned["high"]) == (-r["difference"], -r["high"], -r["low"])
+        assert turned["verdict"] == "better"
+    naive = run.comparisons.head(1).with_columns(predictor=pl.lit("drug_mean"), other=pl.lit("cell_mean"))
+    assert summary.sorted_comparisons(naive, planted.PREDICTORS).is_empty()
 
 
 def test_headline_names_winner_rule_and_naive(run: planted.Run) -> None:

@@ -98,7 +98,7 @@ def _next(winner: str, metric: str, found: dict[str, dict[str, Cell]], compariso
     if second is None or comparisons is None:
         return Markup("")
     row = next(
-        (r for r in comparisons.iter_rows(named=True)
+        (r for r in summary.both_ways(comparisons).iter_rows(named=True)
          if (r["metric"], r["predictor"], r["other"]) == (metric, winner, second)), None,
     )  # fmt: skip
     if row is None:

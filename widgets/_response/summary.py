@@ -84,7 +84,7 @@ def scores(metrics: pl.DataFrame, comparisons: pl.DataFrame | None = None) -> di
     """
     paired = {
         (r["metric"], r["predictor"], r["other"]): r["verdict"]
-        for r in ([] if comparisons is None else comparisons.iter_rows(named=True))
+        for r in ([] if comparisons is None else both_ways(comparisons).iter_rows(named=True))
     }
     found: dict[str, dict[str, Cell]] = {}
     for r in metrics.filter(pl.col("fold") == "all").iter_rows(named=True):
@@ -123,19 +123,34 @@ def _by_interval(r: dict[str, Any]) -> str:
     return "better" if (high < naive) == (r["metric"] in LOWER_IS_BETTER) else "worse"
 
 
+def both_ways(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """COMPARISONS with each pair told from either side, what was recorded first."""
+    turned = comparisons.with_columns(
+        predictor=pl.col("other"), other=pl.col("predictor"), difference=-pl.col("difference"),
+        low=-pl.col("high"), high=-pl.col("low"),
+        verdict=pl.col("verdict").cast(pl.String).replace({"better": "worse", "worse": "better"}),
+    )  # fmt: skip
+    names = ("split", "metric", "predictor", "other", "verdict", "resampled")
+    whole = pl.concat([f.with_columns(pl.col(names).cast(pl.String)) for f in (comparisons, turned)])
+    return whole.unique(["split", "metric", "predictor", "other"], keep="first", maintain_order=True)
+
+
 def sorted_comparisons(comparisons: pl.DataFrame, order: list[str]) -> pl.DataFrame:
     """COMPARISONS by metric, the most telling first, then by the rank of the two predictors.
 
-    Of a pair that was recorded both ways round, the row that starts with the better ranked one is kept.
+    Each pair is told once, from the side of the better ranked; pairs of two naive predictors are left out.
     """
-    metrics = ordered(comparisons["metric"].unique().cast(pl.String).to_list())
+    whole = both_ways(comparisons)
     place = {p: i for i, p in enumerate(order)}
+    metrics = {m: i for i, m in enumerate(ordered(whole["metric"].unique().to_list()))}
 
     def at(column: str, names: dict[str, int]) -> pl.Expr:
-        return pl.col(column).cast(pl.String).replace_strict(names, default=999, return_dtype=pl.Int64)
+        return pl.col(column).replace_strict(names, default=999, return_dtype=pl.Int64)
 
-    rank = {m: i for i, m in enumerate(metrics)}
-    rows = comparisons.sort(at("metric", rank), at("predictor", place), at("other", place), maintain_order=True)
+    naive = pl.col("predictor").is_in(NAIVE) & pl.col("other").is_in(NAIVE)
+    rows = whole.filter(~naive).sort(
+        at("metric", metrics), at("predictor", place), at("other", place), maintain_order=True
+    )
     pair = pl.concat_list("predictor", "other").list.sort()
     return rows.unique(["split", "metric", pair], keep="first", maintain_order=True)
 
