@@ -92,12 +92,14 @@ const node = (tag, text, ...children) => {
   made.append(...children);
   return made;
 };
-const show = (x, sign = false) => {
+const show = (x) => {
   if (x === null || x === undefined || !Number.isFinite(x)) return "–";
   const size = Math.abs(x);
   const text = x.toFixed(size < 10 ? 3 : size < 100 ? 2 : 0);
-  return ((sign && x >= 0 ? "+" : "") + text).replace("-", "\u2212");
+  return text.replace("-", "\u2212");
 };
+
+const weight = (x) => ((x >= 0 ? "+" : "") + Number(x.toPrecision(3))).replaceAll("-", "\u2212");
 
 /** A table of cells (text or elements), the first of each row as its heading. */
 function table(caption, head, rows, kind) {
@@ -176,7 +178,7 @@ function features(drugs, t, predictor) {
     fill.style.left = `${value >= 0 ? 50 : 50 - share}%`;
     fill.style.width = `${share}%`;
     track.append(fill);
-    return [drugs.feature_names[f], drugs.modalities[m], track, show(value, true)];
+    return [drugs.feature_names[f], drugs.modalities[m], track, weight(value)];
   });
   const { unit, method } = drugs.attribution[predictor];
   const signs = found.some(([, , value]) => value < 0) ? "right raises the prediction, left lowers it" : "size only";

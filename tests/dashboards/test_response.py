@@ -13,7 +13,7 @@ import pytest
 from tests.dashboards import planted
 from widgets._response import pieces, summary
 from widgets._response.loaded import Loaded
-from widgets._response.markup import Markup, interval, number, tag
+from widgets._response.markup import Markup, interval, number, tag, weight
 from workbench import tables
 
 
@@ -156,6 +156,7 @@ def test_numbers_have_three_digits_and_true_minus() -> None:
     assert [number(v) for v in (1.17449, -0.0001, 0.5, 12.345, 1234.5, None, float("nan"))] == [
         "1.174", "0.000", "0.500", "12.35", "1234", "\u2013", "\u2013",
     ]  # fmt: skip
+    assert [weight(v) for v in (0.0047123, -2.5, 1e-7)] == ["+0.00471", "\u22122.5", "+1e\u221207"]
     assert number(-0.25, signed=True) == "\u22120.250" and number(0.25, signed=True) == "+0.250"
 
 

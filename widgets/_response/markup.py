@@ -49,6 +49,11 @@ def number(value: float | None, signed: bool = False) -> str:
     return (text.replace("-0.000", "0.000") if float(text) == 0 else text).replace("-", MINUS)
 
 
+def weight(value: float) -> str:
+    """A signed value to three significant digits, for quantities of any size."""
+    return f"{value:+.3g}".replace("-", MINUS)
+
+
 def interval(low: float | None, high: float | None, signed: bool = False) -> str:
     """``[low, high]`` or nothing where either end is unknown."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from widgets._response import summary
-from widgets._response.markup import DASH, MINUS, Markup, interval, number, table, tag
+from widgets._response.markup import DASH, MINUS, Markup, interval, number, table, tag, weight
 from widgets._response.summary import Cell
 
 STYLE = (Path(__file__).resolve().parents[1] / "report.css").read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ ICON = (
     "%3Ccircle cx='11' cy='19' r='3' fill='%23e69f00'/%3E%3Ccircle cx='20' cy='13' r='3' fill='white'/%3E%3C/svg%3E"
 )
 NOTE = (
-    "▲ better, ▼ worse, ＝ no difference shown against the best naive predictor "  # noqa: RUF001
+    "▲ better, ▼ worse, = no difference shown against the best naive predictor "
     "(paired over the same rows where a comparison was recorded, else by whether the interval leaves the naive value "
     "out)."
 )
@@ -30,6 +30,8 @@ def direction(metric: str) -> str:
     """Which way a metric is good, in words."""
     if metric == "coverage":
         return "best at the stated level"
+    if metric == "interval width":
+        return "read with coverage"
     if metric in summary.LOWER_IS_BETTER:
         return "lower is better"
     return "higher is better" if metric in summary.HIGHER_IS_BETTER else ""
@@ -181,7 +183,7 @@ def _ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * size, 10) for i in range(math.ceil(low / size), math.floor(high / size) + 1)]
 
 
-def _short(name: str, most: int = 20) -> str:
+def _short(name: str, most: int = 17) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
@@ -282,7 +284,7 @@ def drug_features(frame: pl.DataFrame, predictor: str) -> Markup:
         share, kind = 50 * abs(r["value"]) / most, "up" if r["value"] >= 0 else "down"
         place = f"left:{50 if kind == 'up' else 50 - share:.2f}%;width:{share:.2f}%"
         bar = tag("span", tag("span", class_=f"fill {kind}", style=place), class_="track")
-        rows.append((r["feature"], r["modality"], bar, number(r["value"], signed=True)))
+        rows.append((r["feature"], r["modality"], bar, weight(r["value"])))
     head = ["Feature", "modality", "weight", f"[{unit}]"]
     # a measure of size alone has no direction to speak of
     signs = "; right raises the prediction, left lowers it" if any(v < 0 for v in frame["value"]) else "; size only"
