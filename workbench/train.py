@@ -82,6 +82,11 @@ class Survive(lightning.Callback):
             set_random_state(self._random)
             self._random = None
 
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        # Lightning tells samplers which epoch it is; our loader has none
+        if isinstance(loader := trainer.train_dataloader, SubjectLoader):
+            loader.epoch = trainer.current_epoch
+
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if self.stopped is not None and self.stopped():
             raise Stopped("training was stopped; the same call resumes from its last checkpoint.")
