@@ -80,14 +80,14 @@ def test_the_state_is_one_number_and_belongs_to_a_seed() -> None:
     fresh = SubjectLoader(data, 4, seed=1)
     fresh.load_state_dict(loader.state_dict())
     assert order(fresh) == order(loader)
-    with pytest.raises(ValueError, match="shuffles with seed 2; the checkpoint was made with 1"):
+    with pytest.raises(ValueError, match=r"shuffles with seed 2; the checkpoint was made with 1"):
         SubjectLoader(data, 4, seed=2).load_state_dict(loader.state_dict())
 
 
 def test_rows_must_lie_side_by_side_and_a_batch_needs_a_subject() -> None:
     data = rows([2, 2])
-    with pytest.raises(ValueError, match="sorted by subject"):
+    with pytest.raises(ValueError, match=r"sorted by subject"):
         dataclasses.replace(data, subject=torch.tensor([0, 1, 0, 1]))
-    with pytest.raises(ValueError, match="at least one subject; asked for 0"):
+    with pytest.raises(ValueError, match=r"at least one subject; asked for 0"):
         SubjectLoader(data, 0)
     assert Batch._fields == tuple(f.name for f in dataclasses.fields(Rows))

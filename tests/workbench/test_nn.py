@@ -205,7 +205,7 @@ def test_components_keep_the_strongest_axes_and_rows_are_needed() -> None:
     x = matrix()
     whole, part = fit_rotation(x, np.arange(20)), fit_rotation(x, np.arange(20), components=5)
     np.testing.assert_allclose(part.apply(x) * part.scale, whole.apply(x)[:, :5] * whole.scale, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="needs at least one row to fit on"):
+    with pytest.raises(ValueError, match=r"needs at least one row to fit on"):
         fit_rotation(x, np.array([], dtype=int))
 
 
@@ -345,5 +345,5 @@ def test_a_kernel_that_is_none_is_refused() -> None:
     x, y = problem()
     kernel = x @ x.T
     kernel[0, 0] = -1e3
-    with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+    with pytest.raises(np.linalg.LinAlgError, match=r"not positive definite"):
         kernel_ridge.fit(kernel, y)
