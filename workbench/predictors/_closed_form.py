@@ -129,7 +129,7 @@ class ClosedForm(nn.Module):
         gain = np.array([self.gains[m] for m in self.names])
         norm = np.sqrt(np.maximum((presence * gain**2).sum(1), 1e-12))
         parts = [
-            x[m].astype(np.float64) * (presence[:, i] * gain[i] / norm / np.sqrt(x[m].shape[1]))[:, None]
+            x[m].astype(np.float64) * (presence[:, i] * gain[i] / norm / np.sqrt(max(x[m].shape[1], 1)))[:, None]
             for i, m in enumerate(self.names)
         ]
         return np.concatenate(parts, axis=1)
@@ -211,7 +211,7 @@ class ClosedForm(nn.Module):
         for m in self.names:
             rotation = self.rotations[m]
             k = rotation.axes.shape[1]
-            factor = share * self.gains[m] / norm / np.sqrt(k) / rotation.scale
+            factor = share * self.gains[m] / norm / np.sqrt(max(k, 1)) / rotation.scale
             original = rotation.axes @ weights[start : start + k] * factor
             start += k
             rows = np.argsort(-np.abs(original), axis=0)[:top]

@@ -16,7 +16,7 @@ def positions(column: pl.Series, names: Sequence[str]) -> np.ndarray:
         {"name": distinct, "at": [at.get(n, -1) for n in distinct]}, schema={"name": pl.String, "at": pl.Int64}
     )
     joined = column.cast(pl.String).to_frame("name").join(code, on="name", how="left", maintain_order="left")
-    return joined["at"].to_numpy()
+    return joined["at"].to_numpy(writable=True)  # torch refuses to share what it may not write
 
 
 def matrix(pairs: pl.DataFrame, subjects: Sequence[str], treatments: Sequence[str]) -> np.ndarray:

@@ -46,7 +46,8 @@ class Ridge:
         x, _ = block.rows(subjects)
         rotation = modalities.prepare(self.modality, x, np.arange(len(subjects)))
         z = rotation.apply(x).astype(np.float64)
-        z /= np.sqrt(z.shape[1])
+        width = np.sqrt(max(z.shape[1], 1))  # no axis is left where nothing varies
+        z /= width
         say = None if report is None else (lambda done: report(done, "ridge, drug by drug"))
         # an unseen tissue is judged by leaving tissues out; an unseen line by leaving lines out
         tissue = dict(train.select("subject", "tissue").unique().iter_rows()) if fold.group == "tissue" else {}
@@ -54,7 +55,7 @@ class Ridge:
         fitted = kernel_ridge.fit(z @ z.T, matrix(train, subjects, self.treatments_), groups=groups, progress=say)
         self.features_ = block.features
         # one matrix from the standardised features to every treatment: (f, t)
-        weights = rotation.axes @ (z.T @ fitted.dual) / (rotation.scale * np.sqrt(z.shape[1]))
+        weights = rotation.axes @ (z.T @ fitted.dual) / (rotation.scale * width)
         self.mean_, self.sd_ = rotation.mean, rotation.sd
         self.weights_ = weights.astype(np.float32)
         self.offset_, self.penalty_ = fitted.mean, fitted.penalty
