@@ -267,8 +267,12 @@ def _deal(sizes: np.ndarray, folds: int, seed: int, balance: bool) -> np.ndarray
 
 
 def inner_parts(fold: Fold, parts: int, seed: int) -> np.ndarray:
-    """Part (0 .. parts-1) of each training row, whole groups of the fold's own rule together: int32 (n_train,)."""
-    counts = fold.train.group_by(fold.group).len().sort(fold.group)
+    """Part (0 .. parts-1) of each training row, whole groups of the fold's own rule together: int32 (n_train,).
+
+    Where all rows are of one group, it is divided by subject, so that there is always something to hold out.
+    """
+    key = next((k for k in (fold.group, "subject") if fold.train[k].n_unique() > 1), "pair")
+    counts = fold.train.group_by(key).len().sort(key)
     part = _deal(counts["len"].to_numpy(), min(parts, counts.height), seed, balance=counts.height < 50 * parts)
-    of_group = counts.select(fold.group).with_columns(pl.Series("part", part))
-    return fold.train.join(of_group, on=fold.group, how="left", maintain_order="left")["part"].to_numpy()
+    of_group = counts.select(key).with_columns(pl.Series("part", part))
+    return fold.train.join(of_group, on=key, how="left", maintain_order="left")["part"].to_numpy()
