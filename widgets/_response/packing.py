@@ -30,23 +30,21 @@ def squeeze(packed: bytes, **extra: Any) -> tuple[str, float]:
     header, columns = unpack(packed)
     listed: list[list[Any]] = []
     planes: list[bytes] = []
-    restored: dict[str, np.ndarray] = {}
-    worst = 0.0
+    rounding: dict[str, float] = {}
     for name, column in columns.items():
         kind = column.dtype.newbyteorder("<").str.lstrip("<|")
         stem, _, k = name.partition(".")
         if kind == "f4":
             origin = f"predicted.{k}" if stem in ("low", "high") else None
-            # distances from the prediction as it will be read back: so roundings do not add up
-            values = column.astype(np.float64) - (restored[origin] if origin else 0.0)
+            # distances from the exact prediction: from the rounded one they would no longer repeat
+            values = column.astype(np.float64) - (columns[origin].astype(np.float64) if origin else 0.0)
             finite = np.isfinite(values)
             low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
             step = (high - low) / (GAP - 1) or 1.0
             steps = np.where(finite, np.round((np.where(finite, values, low) - low) / step), GAP).astype("<u2")
             planes.append(_planes(steps))
             listed.append([name, kind, "steps", low, step, origin])
-            restored[name] = np.where(finite, low + steps * step, np.nan)
-            worst = max(worst, step / 2)
+            rounding[name] = step / 2 + (rounding[origin] if origin else 0.0)
         elif name in ("start", "subject"):
             planes.append(_planes(np.diff(column, prepend=np.zeros(1, column.dtype)).astype("<i4")))
             listed.append([name, kind, "differences", 0, 0, None])
@@ -56,7 +54,7 @@ def squeeze(packed: bytes, **extra: Any) -> tuple[str, float]:
     counts = {name: len(column) for name, column in columns.items()}
     head = json.dumps({**header, **extra, "squeezed": listed, "counts": counts}, allow_nan=False).encode()
     stream = len(head).to_bytes(4, "little") + head + b"".join(planes)
-    return base64.b64encode(gzip.compress(stream, compresslevel=6, mtime=0)).decode(), worst
+    return base64.b64encode(gzip.compress(stream, compresslevel=6, mtime=0)).decode(), max(rounding.values())
 
 
 def _planes(column: np.ndarray) -> bytes:
