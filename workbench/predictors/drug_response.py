@@ -267,7 +267,8 @@ class DrugResponse(lightning.LightningModule):
         closed = {k.removeprefix("closed_."): v for k, v in state.items() if k.startswith("closed_.")}
         self.closed_ = ClosedForm.load(config["closed_form"], closed)
         self.sigma_ = config["sigma"]
-        self._build(config["sizes"], len(self.closed_.treatments), config["structure_size"])
+        sizes = {m: config["sizes"][m] for m in self.closed_.names}  # a file of keys and values keeps no order
+        self._build(sizes, len(self.closed_.treatments), config["structure_size"])
         self.load_state_dict(state, strict=True)
         self.subject_term_ = arrays["subject_term"]
         self.widths_ = HalfWidths(config["widths"], arrays["widths"], float(arrays["pooled"][0]))
