@@ -410,9 +410,9 @@ def test_what_is_no_molecule():
 @pytest.mark.parametrize(
     ("screen", "lines", "drugs", "pairs", "twins"),
     [
-        ("gdsc2", 917, 286, 225_285, [["Afuresertib", "GSK2110183B"]]),
-        ("gdsc1", 923, 378, 302_259, [["Torin 2", "torin2"]]),
-        ("ccle", 364, 24, 8_388, []),
+        ("gdsc2", 938, 286, 229_917, [["Afuresertib", "GSK2110183B"]]),
+        ("gdsc1", 939, 378, 307_208, [["Torin 2", "torin2"]]),
+        ("ccle", 371, 24, 8_548, []),
     ],
 )
 def test_the_real_archive(screen, lines, drugs, pairs, twins, tmp_path):

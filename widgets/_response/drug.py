@@ -124,7 +124,7 @@ def _scatter(unit: str) -> tuple[Any, Any, Any]:
     plot = figure(
         height=430, tools="pan,wheel_zoom,box_zoom,reset",
         x_range=Range1d(start=-1, end=1), y_range=Range1d(start=-1, end=1),
-        x_axis_label=f"observed ({plain(unit)})", y_axis_label=f"predicted ({plain(unit)})",
+        x_axis_label=f"observed, {plain(unit)}", y_axis_label=f"predicted, {plain(unit)}",
     )  # fmt: skip
     plot.toolbar.logo = None
     plot.add_layout(Slope(gradient=1, y_intercept=0, line_color="#5b6570", line_dash="dashed", line_width=1))

@@ -157,7 +157,7 @@ def forest(found: dict[str, dict[str, Cell]], metric: str) -> Markup:
                 tag("text", summary.SYMBOLS.get(cell.verdict, ""), x=width - 14, y=y + 4, class_=f"mark {kind}")
             )
     unit = next((c.unit for _, c in rows if c.unit and c.unit != "fraction"), "")
-    what = f"{metric}{f' ({unit})' if unit else ''}, {direction(metric)}" if direction(metric) else metric
+    what = f"{metric}{f', {unit}' if unit else ''}, {direction(metric)}" if direction(metric) else metric
     dashed = f" Dashed: best naive, {naive.naive_predictor} {number(naive.naive)}." if naive else ""
     return tag(
         "figure",
@@ -331,7 +331,7 @@ def _curve(predictor: str, name: str, unit: str, part: pl.DataFrame) -> Markup:
         points = " ".join(f"{x(s)},{y(v)}" for s, v in zip(line["step"], line["value"], strict=True))
         parts.append(tag("polyline", points=points, class_=f"curve fold{i % 6}"))
         parts.append(tag("text", f"fold {fold}", x=width - 80, y=top + 14 + 18 * i, class_=f"value fold{i % 6}"))
-    what = f"{name}{f' ({unit})' if unit else ''}"
+    what = f"{name}{f', {unit}' if unit else ''}"
     return tag(
         "figure",
         tag("figcaption", tag("strong", predictor), tag("span", what)),
