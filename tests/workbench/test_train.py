@@ -149,6 +149,16 @@ def test_killed_with_9_and_resumed(fold: Fold, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
+def test_the_experiment_that_kills_training() -> None:
+    """Two of the kills that experiments/kill_training.py makes; whole experiments, recorded in MLflow."""
+    command = [sys.executable, "experiments/kill_training.py", "--times", "2", "--seed", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    last = done.stdout.splitlines()[-1]
+    assert last == "2 of 2 resumed to bitwise equal weights; 0 corrupt checkpoints; 0 runs left RUNNING", done.stderr
+    assert done.returncode == 0
+
+
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 
