@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -263,6 +264,40 @@ def test_ctrl_c_is_an_answer_and_the_run_ends_as_killed(
     assert cli.main(["run", str(file)]) == 1
     assert "recorded as KILLED" in capsys.readouterr().err
     assert runs.find("latest").status == "KILLED"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_of_training_ends_the_run_as_killed(
+    study: Study, file: Path, number: signal.Signals, code: int
+) -> None:
+    """A real process; its progress bar tells when training is under way."""
+    long = file.with_name("long.toml")
+    text = FILE.replace("epochs = 2", "epochs = 100000").replace('"drug_mean", "ridge", ', "")
+    long.write_text(text.replace("from the shell", f"signal {number}"), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench.cli", "run", str(long)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        said = b""
+        assert process.stderr is not None
+        while b" of 100000" not in said:
+            part = os.read(process.stderr.fileno(), 4096)
+            assert part, said.decode()
+            said += part
+        process.send_signal(number)
+        said += process.communicate(timeout=60)[1]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == code, said.decode()
+    assert b"Traceback" not in said, said.decode()
+    assert runs.find(f"signal {number}").status == "KILLED"
 
 
 def test_a_reader_that_hangs_up_is_no_error(study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,12 @@ def test_what_cannot_be_run_is_refused_by_name(tmp_path: Path, change: tuple[str
     ids=str,
 )
 @pytest.mark.xfail(
-    strict=False, reason="values inside lists, repeated names and numbers out of range are not looked at when reading"
+    strict=True, reason="values inside lists, repeated names and numbers out of range are not looked at when reading"
 )
 def test_values_out_of_range_are_refused_when_read(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ExperimentError, match=rf"\b{message}\b.*(should|twice|at least|empty|one of|repeat)"):
+    with pytest.raises(ExperimentError, match=rf"\b{message}\b") as caught:
         experiment.of(PLAIN | change)
+    assert not re.search("object is not|argument after|not supported between", str(caught.value)), "Python's own words"
 
 
 def test_a_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
@@ -294,3 +296,25 @@ def test_what_the_study_lacks_is_said_before_a_run_is_opened(study: Study) -> No
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             experiment.run(experiment.of(PLAIN | change))
     assert runs.runs().height == before
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the fingerprint knows the parameters that were given, not the defaults they complete"
+)
+def test_a_checkpoint_made_with_other_defaults_is_not_used(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a newer version may have them: the file says nothing about width, and the width has changed."""
+    monkeypatch.setattr(train.fit, "__kwdefaults__", train.fit.__kwdefaults__ | {"every_s": 0.0})  # type: ignore[attr-defined]
+    cls: Any = predictors.offered()["drug_response"]
+    monkeypatch.setattr(cls, "DEFAULTS", cls.DEFAULTS | PLAIN["parameters"]["drug_response"])  # type: ignore[index]
+    spec = experiment.of(PLAIN | {"name": "older", "predictors": ["drug_response"], "parameters": {}, "only": [0]})
+    seen: list[int] = []
+
+    def point(name: str, fold: int, epoch: int, values: dict[str, float]) -> None:
+        seen.append(epoch)
+
+    with pytest.raises(train.Stopped):
+        experiment.run(spec, point=point, stopped=lambda: len(seen) == 2, accelerator="cpu")
+    monkeypatch.setattr(cls, "DEFAULTS", cls.DEFAULTS | {"width": 12})
+    seen.clear()
+    experiment.run(spec, point=point, accelerator="cpu")
+    assert seen == [1, 2, 3]
