@@ -4,8 +4,7 @@
 
 o_sd: mean effects of what can be known at test time (the drug's mean for an unseen line, the line's effect for an
 unseen compound). r_s: principal components of the sample's modalities, q_d: of the compound's structure, m_d: mean and
-spread of the drug in training, and its loadings on the strongest patterns of response over the training lines (all of
-m_d is left out where compounds are unseen). The number of trees comes from an eighth of the
+spread of the drug in training (left out where compounds are unseen). The number of trees comes from an eighth of the
 training groups, held out by the split's own rule; so do the intervals. Source: LightGBM, Ke et al. 2017, NeurIPS 30.
 """
 
@@ -19,7 +18,7 @@ import polars as pl
 from workbench import modalities
 from workbench.nn.scaling import Rotation
 from workbench.predictors import answer
-from workbench.predictors._pairs import matrix, positions
+from workbench.predictors._pairs import positions
 from workbench.predictors._widths import HalfWidths
 from workbench.splits import Fold, inner_parts
 
@@ -32,14 +31,12 @@ class Trees:
     Parameters
     ----------
     modalities : {modality: principal components kept}; a missing modality is a missing value to the trees
-    patterns : loadings of each drug
     rounds, patience, leaves, learning_rate, columns, smallest_leaf, seed : of the boosting
     """
 
     DEFAULTS: ClassVar[dict[str, Any]] = {
         "modalities": {"expression": 100, "mutation": 30, "copy_number": 30, "drug_structure": 50},
-        "patterns": 10,
-        "rounds": 1200,
+        "rounds": 1000,
         "patience": 40,
         "leaves": 31,
         "learning_rate": 0.1,
@@ -61,7 +58,6 @@ class Trees:
         self._learn_scalers(fold, train)
         learn, check = train.filter(~pl.Series(held)), train.filter(pl.Series(held))
         self._learn_means(learn)
-        self._learn_patterns(learn)
         sets = []
         for frame in (learn, check):
             sets.append(
@@ -138,18 +134,6 @@ class Trees:
             self.effects_[key] = {k: (m, sd) for k, m, sd in means.sort(key).iter_rows()}
             left = left.with_columns(left=pl.col("left") - pl.col("left").mean().over(key))
 
-    def _learn_patterns(self, learn: pl.DataFrame) -> None:
-        self.patterns_: dict[str, np.ndarray] = {}
-        if "treatment" not in self.effects_ or not self.params["patterns"]:
-            return
-        subjects, drugs = sorted(learn["subject"].unique()), sorted(learn["treatment"].unique())
-        y = matrix(learn, subjects, drugs)
-        centred = np.nan_to_num(y - np.nanmean(y, axis=0))
-        _, size, axes = np.linalg.svd(centred, full_matrices=False)
-        k = min(self.params["patterns"], len(size))
-        loadings = (axes[:k].T * size[:k]).astype(np.float32)
-        self.patterns_ = dict(zip(drugs, loadings, strict=True))
-
     def _start(self, pairs: pl.DataFrame) -> np.ndarray:
         out = np.full(pairs.height, self.mean_)
         for key, table in self.effects_.items():
@@ -168,9 +152,6 @@ class Trees:
         for table in self.effects_.values():
             key = "treatment" if table is self.effects_.get("treatment") else "subject"
             columns.append(np.array([table.get(k, (np.nan, np.nan)) for k in pairs[key]], dtype=np.float32))
-        if self.patterns_:
-            unknown = np.full(len(next(iter(self.patterns_.values()))), np.nan, dtype=np.float32)
-            columns.append(np.stack([self.patterns_.get(d, unknown) for d in pairs["treatment"]]))
         return np.concatenate(columns, axis=1)
 
     def _mean(self, study, pairs: pl.DataFrame) -> np.ndarray:
@@ -185,7 +166,6 @@ class Trees:
             "group": self.group_,
             "rotations": list(self.rotations_),
             "effects": {k: list(t) for k, t in self.effects_.items()},
-            "patterns": list(self.patterns_),
             "widths": self.widths_.names,
         }
 
@@ -194,8 +174,6 @@ class Trees:
         for m, r in self.rotations_.items():
             out |= {f"{m}.mean": r.mean, f"{m}.sd": r.sd, f"{m}.axes": r.axes, f"{m}.scale": np.array([r.scale])}
         out |= {f"effect.{k}": np.array(list(t.values())) for k, t in self.effects_.items()}
-        if self.patterns_:
-            out["patterns"] = np.stack(list(self.patterns_.values()))
         return out | {"widths": self.widths_.values, "pooled": np.array([self.widths_.pooled])}
 
     def load(self, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -210,7 +188,6 @@ class Trees:
             k: {n: (float(a), float(b)) for n, (a, b) in zip(config["effects"][k], arrays[f"effect.{k}"], strict=True)}
             for k in KEYS[self.group_]  # in the order of the features
         }
-        self.patterns_ = dict(zip(config["patterns"], arrays.get("patterns", []), strict=True))
         self.model_ = arrays["model"].tobytes().decode()
         self.booster_ = lightgbm.Booster(model_str=self.model_)
         self.widths_ = HalfWidths(config["widths"], arrays["widths"], float(arrays["pooled"][0]))
@@ -220,8 +197,6 @@ class Trees:
         gain = np.asarray(self.booster_.feature_importance("gain"), dtype=np.float64)
         names = [(m, f"component {i + 1}") for m, r in self.rotations_.items() for i in range(r.axes.shape[1])]
         names += [(key, what) for key in self.effects_ for what in ("mean", "spread")]
-        loadings = len(next(iter(self.patterns_.values()))) if self.patterns_ else 0
-        names += [("treatment", f"response pattern {i + 1}") for i in range(loadings)]
         order = np.argsort(-gain)[:top]
         return pl.DataFrame(
             {
