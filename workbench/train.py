@@ -22,7 +22,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from workbench import tables
 from workbench.batches import SubjectLoader
-from workbench.durable import sync_folder
+from workbench.durable import _alive, sync_folder
 from workbench.predictors import Predictor, Report
 from workbench.splits import Fold
 
@@ -47,6 +47,13 @@ class AtomicIO(TorchCheckpointIO):
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+    @staticmethod
+    def sweep(path: Path) -> None:
+        """Remove what processes that were killed while they saved ``path`` left beside it."""
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            if not _alive(int(left.name.split(".")[-2])):
+                left.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
@@ -211,6 +218,7 @@ def fit(
     module.finish(fold)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
+        AtomicIO.sweep(checkpoint)
     return curves(predictor, fold, survive.points)
 
 
