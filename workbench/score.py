@@ -51,6 +51,7 @@ class Draws:
     draws: dict[str, np.ndarray]
     n: int
     abstained: int
+    rows: np.ndarray  # sorted numbers of the rows answered
 
 
 def resampled(split: str) -> str:
@@ -76,7 +77,7 @@ def measure(scored: pl.DataFrame, unit: np.ndarray, units: int, w: np.ndarray) -
     d = scored.filter(pl.Series(answered))
     if not d.height:
         nan = np.full(len(w) - 1, np.nan)
-        return Draws(dict.fromkeys(BETTER, np.nan), dict.fromkeys(BETTER, nan), 0, scored.height)
+        return Draws(dict.fromkeys(BETTER, np.nan), dict.fromkeys(BETTER, nan), 0, scored.height, np.array([]))
     u = unit[answered]
     y, p, b, low, high = (d[c].to_numpy() for c in ("observed", "predicted", "baseline", "low", "high"))
 
@@ -102,7 +103,11 @@ def measure(scored: pl.DataFrame, unit: np.ndarray, units: int, w: np.ndarray) -
             "interval width": total(high - low) / n,
         }
     return Draws(
-        {k: float(v[0]) for k, v in out.items()}, {k: v[1:] for k, v in out.items()}, d.height, scored.height - d.height
+        {k: float(v[0]) for k, v in out.items()},
+        {k: v[1:] for k, v in out.items()},
+        d.height,
+        scored.height - d.height,
+        np.sort(d["row"].to_numpy()),
     )
 
 
@@ -227,7 +232,7 @@ def _comparisons(results, order, folds, split, by) -> pl.DataFrame:
             for b in order[:i]:
                 (va, da), (vb, db) = (_over_folds(results, p, folds, metric) for p in (a, b))
                 low, high = _interval(da - db)
-                paired = all(results[a, k].n == results[b, k].n for k in folds)
+                paired = all(np.array_equal(results[a, k].rows, results[b, k].rows) for k in folds)
                 rows.append(
                     {
                         "split": split,
