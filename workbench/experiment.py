@@ -245,7 +245,7 @@ def _headline(metrics: pl.DataFrame, by_predictor: bool = False) -> dict[str, fl
 
 
 def _fingerprint(experiment: Experiment, study: str, split: str, name: str, number: int) -> str:
-    given = experiment.parameters.get(name, {})
+    given = predictors.offered()[name].DEFAULTS | experiment.parameters.get(name, {})  # type: ignore[attr-defined]
     told = json.dumps([experiment.name, study, split, name, given, number], sort_keys=True, default=list)
     return hashlib.sha256(told.encode()).hexdigest()
 
