@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         return int(plugged[argv[0]].load()(argv[1:]))
     parser = _parser(plugged)
     args = parser.parse_args(argv)
+    if (out := getattr(args, "json", None)) is not None and not out.parent.is_dir():  # said before the work, not after
+        parser.error(f"--json {out}: there is no folder {str(out.parent)!r}. Make it first.")
     try:
         return int(args.do(args) or 0)
     except KeyboardInterrupt:
