@@ -46,4 +46,11 @@ def prepare(name: str, matrix: np.ndarray, fit_rows: np.ndarray) -> Rotation:
 def from_anndata(data, unit: str) -> Block:
     """Block of an AnnData: X densified to float32."""
     values = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
+    if not np.isfinite(values).all():  # it would silence the whole modality, or every answer
+        bad = np.argwhere(~np.isfinite(values))
+        row, column = data.obs_names[bad[0, 0]], data.var_names[bad[0, 1]]
+        raise ValueError(
+            f"modality in {data.uns.get('unit', unit)!r}: expected numbers, found {values[tuple(bad[0])]} at {row!r}, "
+            f"{column!r} ({len(bad)} such cells). Fill them or drop the row before the study is built."
+        )
     return Block(values.astype(np.float32), list(data.obs_names), list(data.var_names), str(data.uns.get("unit", unit)))
