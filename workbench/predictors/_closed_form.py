@@ -88,8 +88,8 @@ class ClosedForm(nn.Module):
             part = np.array([order[compound[t]] for t in self.treatments])
         kernel, errors, guesses = tanimoto(bits, bits), [], []
         for lam in LAMBDAS:
-            guess = np.empty((n, n))
-            for p in np.unique(part):
+            guess = np.full((n, n), 1.0 / n)  # stays where no compound of another part can speak
+            for p in np.unique(part) if len(np.unique(part)) > 1 else ():
                 guess[part == p] = _average(
                     kernel[np.ix_(part == p, part != p)], kernel[np.ix_(part != p, part != p)], part != p, lam
                 )
@@ -163,11 +163,11 @@ class ClosedForm(nn.Module):
             return np.zeros((len(bits), 1), dtype=np.float32)
         rotated = self.rotations[STRUCTURE].apply(bits)
         rotated[bits.sum(1) == 0] = 0.0
-        return rotated
+        return rotated if rotated.shape[1] else np.zeros((len(bits), 1), dtype=np.float32)
 
     @property
     def structure_size(self) -> int:
-        return self.rotations[STRUCTURE].axes.shape[1] if self.structured else 1
+        return max(self.rotations[STRUCTURE].axes.shape[1], 1) if self.structured else 1
 
     # ---- state ----------------------------------------------------------------------------------------------------
 
