@@ -72,6 +72,8 @@ class DrugResponse(lightning.LightningModule):
         self.name = name
         self.params = self.DEFAULTS | params
         self.params["modalities"] = tuple(self.params["modalities"])
+        if self.params["members"] < 2:  # member e never learns from part e
+            raise ValueError(f"members should be at least 2; found {self.params['members']!r}.")
         if self.params["loss"] not in ("squared", "tobit"):
             raise ValueError(f"loss is 'squared' or 'tobit'; found {self.params['loss']!r}.")
 
