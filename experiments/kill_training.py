@@ -240,6 +240,8 @@ def main() -> int:
         count = experiment(given.times, given.seed, Path(folder))
         shutil.rmtree(Path(scratch) / "home", ignore_errors=True)
     print(f"{count.resumed} of {count.times} went on from a checkpoint, the others from the start")
+    if count.left:
+        print(f"{count.left} files left in the folder of checkpoints")
     print(count)
     return 0 if count.good else 1
 

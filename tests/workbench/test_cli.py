@@ -239,12 +239,12 @@ def test_what_cannot_be_run_says_why(study: Study, file: Path, capsys: pytest.Ca
         assert words in said.err and "Traceback" not in said.err and said.out == ""
 
 
-@pytest.mark.xfail(strict=True, reason="where the rows shall go is looked at only after the whole run")
 def test_a_place_for_the_rows_that_is_none_is_said_before_the_run(
     study: Study, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = runs.runs().height
-    assert cli.main(["run", str(file), "--json", str(file.parent / "nowhere" / "a.json")]) == 1
+    assert status(["run", str(file), "--json", str(file.parent / "nowhere" / "a.json")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
     assert runs.runs().height == before
 
 

@@ -298,9 +298,6 @@ def test_what_the_study_lacks_is_said_before_a_run_is_opened(study: Study) -> No
     assert runs.runs().height == before
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the fingerprint knows the parameters that were given, not the defaults they complete"
-)
 def test_a_checkpoint_made_with_other_defaults_is_not_used(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a newer version may have them: the file says nothing about width, and the width has changed."""
     monkeypatch.setattr(train.fit, "__kwdefaults__", train.fit.__kwdefaults__ | {"every_s": 0.0})  # type: ignore[attr-defined]

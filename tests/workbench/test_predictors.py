@@ -395,18 +395,37 @@ def test_a_modality_that_never_varies_does_no_harm(name: str) -> None:
     assert spoken.height and spoken["predicted"].is_finite().all()
 
 
-@pytest.mark.xfail(strict=True, reason="members=1 is taken: nothing is learnt, and the interval's ends are not numbers")
-@pytest.mark.filterwarnings("ignore:Degrees of freedom", "ignore:invalid value encountered")
-def test_an_ensemble_of_one_is_refused_or_works() -> None:
+def test_an_ensemble_of_one_is_refused() -> None:
     """Member e does not learn from part e: alone it would learn from nothing, and have no spread."""
-    _, fold = planted("drug_response", "unseen subject")
-    try:
-        made = trained("drug_response", fold, members=1)
-    except ValueError as refusal:
-        assert "members" in str(refusal)
-        return
-    answer = made.predict(fold.study, fold.test).filter(pl.col("abstained").is_null())
-    assert answer["low"].is_finite().all() and answer["high"].is_finite().all()
+    with pytest.raises(ValueError, match=r"members should be at least 2; found 1"):
+        predictors.make("drug_response", members=1)
+
+
+@every_predictor
+def test_one_compound_is_enough_to_learn_from(name: str) -> None:
+    def two(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.filter(pl.col("treatment").is_in(["aspirin", "caffeine"]))
+
+    study = toy.write(f"two compounds {name}", outcomes=two)
+    fold = Split.make(study, "unseen treatment", endpoint="ln_ic50", folds=2).fold(0)
+    answer = trained(name, fold).predict(fold.study, fold.test)
+    assert answer.height == fold.test.height
+    assert answer.filter(pl.col("abstained").is_null())["high"].is_finite().all()
+
+
+@pytest.mark.parametrize("name", ["ridge", "trees", "drug_response"])
+def test_a_feature_that_is_not_a_number_is_named(name: str) -> None:
+    """One such cell would silence the modality for everyone, without a word."""
+
+    def hole(kind: str, names: list[str], values: np.ndarray) -> np.ndarray:
+        values = values.copy()
+        if kind == "expression":
+            values[3, 5] = np.nan
+        return values
+
+    fold = fold_of(toy.write(f"hole {name}", values=hole), "unseen subject")
+    with pytest.raises(ValueError, match=r"'z-score': expected numbers, found nan at 'subject 03', 'gene5' \(1 such"):
+        trained(name, fold)
 
 
 # --- pairs and widths ------------------------------------------------------------------------------------------------

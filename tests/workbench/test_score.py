@@ -310,9 +310,6 @@ def test_rows_without_an_answer_are_counted_and_left_out() -> None:
         assert one["difference"] is one["low"] is one["high"] is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the number of answers is compared: equal counts on different rows are called paired"
-)
 def test_answers_to_different_rows_are_not_comparable() -> None:
     frame = table(
         one=lambda y, b, draw: np.where(np.arange(len(y)) == 0, np.nan, y),

@@ -257,6 +257,21 @@ def test_the_temporary_file_lies_beside_its_place_and_is_synced(
     assert done == [f"sync .one.ckpt.{os.getpid()}.tmp", "move True", "sync folder"]
 
 
+def test_what_a_kill_in_the_middle_of_a_save_left_is_swept(fold: Fold, tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    kept = {f".one.ckpt.{os.getpid()}.tmp", f".other.ckpt.{dead.pid}.tmp"}  # of a living process; of another fit
+    for name in (f".one.ckpt.{dead.pid}.tmp", *kept):
+        (tmp_path / name).write_bytes(b"half a checkpoint")
+    path = tmp_path / "one.ckpt"
+    train.AtomicIO.sweep(path)
+    assert {p.name for p in tmp_path.iterdir()} == kept
+    (tmp_path / f".one.ckpt.{dead.pid}.tmp").write_bytes(b"half a checkpoint")
+    (tmp_path / f".one.ckpt.{os.getpid()}.tmp").unlink()
+    fit(made(), fold, checkpoint=path, fingerprint="this")
+    assert {p.name for p in tmp_path.iterdir()} == {f".other.ckpt.{dead.pid}.tmp"}
+
+
 def test_checkpoints_keep_their_distance_in_time(fold: Fold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
     monkeypatch.setattr(train.AtomicIO, "save_checkpoint", lambda self, c, p, **_: saved.append(c["epoch"]))
