@@ -69,14 +69,25 @@ class Experiment:
         offered = predictors.offered()
         if self.split not in RULES:
             raise ExperimentError(f"split is one of {list(RULES)}; found {self.split!r}.{nearest(self.split, RULES)}")
-        if not self.predictors:
-            raise ExperimentError("predictors is empty; name at least one.")
+        for key in ("name", "study", "endpoint", "predictors"):
+            if not getattr(self, key):
+                raise ExperimentError(
+                    f"{key} is empty; it needs at least one{'' if key == 'predictors' else ' letter'}."
+                )
+        for key, least in (("folds", 2), ("seed", 0), ("draws", 0)):
+            if (found := getattr(self, key)) < least:
+                raise ExperimentError(f"{key} should be at least {least}, found {found}.")
+        for key in ("predictors", "only", "require"):
+            if twice := [v for v in getattr(self, key) if getattr(self, key).count(v) > 1]:
+                raise ExperimentError(f"{key} names {twice[0]!r} twice; once is enough.")
         for name in [*self.predictors, *self.parameters]:
             if name not in offered:
                 raise ExperimentError(
                     f"unknown predictor {name!r}.{nearest(name, offered)} Known: {', '.join(offered)}."
                 )
         for name, given in self.parameters.items():
+            if not isinstance(given, dict):
+                raise ExperimentError(f"parameters.{name} should be a table of parameters, found {given!r}.")
             predictors.make(name, **given)
         if wrong := [k for k in self.only if not 0 <= k < self.folds]:
             raise ExperimentError(f"only names fold {wrong[0]}, but folds = {self.folds} gives 0 to {self.folds - 1}.")
@@ -124,6 +135,9 @@ def of(given: dict[str, Any], where: str = "experiment") -> Experiment:
         wanted = kinds.get(str(known[key].type), dict)
         if not isinstance(value, wanted) or isinstance(value, bool):  # type: ignore[arg-type]
             raise ExperimentError(f"{where}: {key} should be {known[key].type}, found {value!r}.")
+        item = {"tuple[str, ...]": str, "tuple[int, ...]": int}.get(str(known[key].type))
+        if item and (odd := [v for v in value if not isinstance(v, item) or isinstance(v, bool)]):
+            raise ExperimentError(f"{where}: {key} should hold {item.__name__} only, found {odd[0]!r}.")
         values[key] = tuple(value) if isinstance(value, list) else value
     try:
         return Experiment(**values)

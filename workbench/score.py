@@ -7,7 +7,8 @@
     coverage, interval width          share of rows inside the interval, and its mean width
 
 The bootstrap draws cell lines (subjects), or treatments where the compound is what was unseen; all predictors of a
-fold share the draws, so their differences are paired. Ranks of the Spearman metric are those of the full fold.
+fold share the draws, so their differences are paired; two that answered different rows are compared on those shared.
+Ranks of the Spearman metric are those of the full fold.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ BETTER = {  # +1: larger is better, -1: smaller is better, 0: to be near its lev
 }
 FEWEST = 5  # rows a drug needs for a correlation of its own
 SAME = 1e-9
-NOT_PAIRED = "not comparable: one abstained where the other answered"
+NOT_PAIRED = "not comparable: no row that both answered"
 
 
 def unseal(predictions: pl.DataFrame, fold: Fold) -> pl.DataFrame:
@@ -155,6 +156,9 @@ def evaluate(
     folds = sorted(scored["fold"].unique().to_list())
     order = scored["predictor"].unique(maintain_order=True).to_list()
     results: dict[tuple[str, int], Draws] = {}
+    common: dict[
+        tuple[str, str, int], tuple[Draws, Draws]
+    ] = {}  # where two answered different rows: both on those shared
     by = resampled(split)
     for k in folds:
         part = scored.filter(pl.col("fold") == k)
@@ -165,8 +169,19 @@ def evaluate(
             mine = part.filter(pl.col("predictor") == predictor)
             unit = mine[by].replace_strict(index, return_dtype=pl.Int64).to_numpy()
             results[predictor, k] = measure(mine, unit, len(names), w)
+        for i, a in enumerate(order):
+            for b in order[:i]:
+                shared = np.intersect1d(results[a, k].rows, results[b, k].rows)
+                if len(shared) and len(shared) < max(results[a, k].n, results[b, k].n):
+                    both = part.filter(pl.col("row").is_in(pl.Series(shared).implode()))
+                    one, two = (both.filter(pl.col("predictor") == p) for p in (a, b))
+                    units = [f[by].replace_strict(index, return_dtype=pl.Int64).to_numpy() for f in (one, two)]
+                    common[a, b, k] = (
+                        measure(one, units[0], len(names), w),
+                        measure(two, units[1], len(names), w),
+                    )
     return _metrics(results, order, folds, split, by, list(naive), scored["unit"][0]), _comparisons(
-        results, order, folds, split, by
+        results, common, order, folds, split, by
     )
 
 
@@ -223,23 +238,24 @@ def _metrics(results, order, folds, split, by, naive, unit) -> pl.DataFrame:
     return tables.check(frame, tables.METRICS)
 
 
-def _comparisons(results, order, folds, split, by) -> pl.DataFrame:
+def _comparisons(results, common, order, folds, split, by) -> pl.DataFrame:
     rows = []
     for metric, sign in BETTER.items():
         if not sign:
             continue
         for i, a in enumerate(order):
             for b in order[:i]:
-                (va, da), (vb, db) = (_over_folds(results, p, folds, metric) for p in (a, b))
-                low, high = _interval(da - db)
-                paired = all(np.array_equal(results[a, k].rows, results[b, k].rows) for k in folds)
+                sides = [common.get((a, b, k), (results[a, k], results[b, k])) for k in folds]
+                paired = all(np.array_equal(x.rows, y.rows) and x.n for x, y in sides)
+                difference = float(np.mean([x.value[metric] - y.value[metric] for x, y in sides]))
+                low, high = _interval(np.mean([x.draws[metric] - y.draws[metric] for x, y in sides], axis=0))
                 rows.append(
                     {
                         "split": split,
                         "metric": metric,
                         "predictor": a,
                         "other": b,
-                        "difference": va - vb if paired else None,
+                        "difference": difference if paired else None,
                         "low": low if paired else None,
                         "high": high if paired else None,
                         "verdict": verdict(low, high, sign) if paired else NOT_PAIRED,

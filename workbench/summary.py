@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from workbench import predictors
+
 SHOWN = ("RMSE", "Pearson", "normalised Pearson", "per-drug Pearson", "coverage", "interval width")
 NAME, CELL = 18, 20
 
@@ -32,11 +34,13 @@ def table(run: Any) -> str:
     if naive:
         lines.append(_line("best naive value", [_number(naive[m]["naive"]) if m in naive else "-" for m in SHOWN]))
         lines.append(_line("", [naive[m]["naive_predictor"] if m in naive else "-" for m in SHOWN]))
-    known = {naive[m]["naive_predictor"] for m in naive}
+    family = predictors.naive_names()
+    best = naive["normalised Pearson"]["naive_predictor"] if "normalised Pearson" in naive else ""
     pairs = run.comparisons.filter(pl.col("metric") == "normalised Pearson", pl.col("difference").is_not_null())
-    for c in pairs.filter(~pl.col("predictor").is_in(list(known)), pl.col("other").is_in(["ridge", *known])).iter_rows(
-        named=True
-    ):
+    learnt = pairs.filter(
+        ~pl.col("predictor").is_in(family), pl.col("other").is_in(family).not_() | (pl.col("other") == best)
+    )
+    for c in learnt.iter_rows(named=True):
         interval = f"{c['difference']:+.4f} ({c['low']:+.4f} to {c['high']:+.4f})"
         lines.append(f"  {c['predictor']} against {c['other']}, normalised Pearson: {interval}, {c['verdict']}")
     return "\n".join(lines)

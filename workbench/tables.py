@@ -107,7 +107,7 @@ COMPARISONS = Table(
         "difference": pl.Float64(),  # predictor minus other
         "low": pl.Float64(),
         "high": pl.Float64(),
-        "verdict": NAME,  # "better", "worse", "no difference shown", or why the two are not comparable
+        "verdict": NAME,  # "better", "worse", "no difference shown", or not comparable
         "resampled": NAME,
     },
     frozenset({"split", "metric", "predictor", "other", "verdict", "resampled"}),

@@ -305,18 +305,19 @@ def test_rows_without_an_answer_are_counted_and_left_out() -> None:
     assert (empty["n"], empty["abstained"], empty["value"], empty["low"]) == (0, n, None, None)
     assert empty["naive"] == cell(metrics, "drug_mean", "RMSE")["value"]
     for metric in ("RMSE", "normalised Pearson"):
-        one = compared(comparisons, "drug_mean", "ridge", metric)
+        one = compared(comparisons, "nothing", "ridge", metric)
         assert one["verdict"] == score.NOT_PAIRED
         assert one["difference"] is one["low"] is one["high"] is None
 
 
-def test_answers_to_different_rows_are_not_comparable() -> None:
+def test_answers_to_different_rows_are_compared_on_those_shared() -> None:
     frame = table(
         one=lambda y, b, draw: np.where(np.arange(len(y)) == 0, np.nan, y),
         two=lambda y, b, draw: np.where(np.arange(len(y)) == 1, np.nan, y + 1),
     )
     _, comparisons = evaluate(frame)
-    assert compared(comparisons, "two", "one", "RMSE")["verdict"] == score.NOT_PAIRED
+    got = compared(comparisons, "two", "one", "RMSE")
+    assert (got["difference"], got["verdict"]) == (pytest.approx(1.0), "worse")
 
 
 def test_a_naive_predictor_that_abstains_is_not_the_best() -> None:

@@ -40,14 +40,15 @@ class Naive:
         self.name = name
 
     def fit(self, fold: Fold, report=None) -> Naive:
-        """Means of ``fold.train``; interval widths from an eighth of its groups held out by the fold's rule."""
+        """Means of ``fold.train``; interval widths from eighths of its groups, each held out by the fold's own rule."""
         part = inner_parts(fold, 8, fold.seed)
-        held = part == 0
-        if held.any() and not held.all():
-            self._learn(fold.train.filter(~pl.Series(held)))
+        residuals = np.full(fold.train.height, np.nan)
+        for p in np.unique(part):
+            held = part == p
+            self._learn(fold.train.filter(pl.Series(~held)))
             check = fold.train.filter(pl.Series(held))
-            residuals = check["value"].to_numpy() - self.mean_of(check)
-            self.widths_ = HalfWidths.fit(residuals, check["treatment"].to_numpy())
+            residuals[held] = check["value"].to_numpy() - self.mean_of(check)
+        self.widths_ = HalfWidths.fit(residuals, fold.train["treatment"].to_numpy())
         self._learn(fold.train)
         return self
 
