@@ -109,9 +109,6 @@ def test_what_cannot_be_run_is_refused_by_name(tmp_path: Path, change: tuple[str
     ],
     ids=str,
 )
-@pytest.mark.xfail(
-    strict=True, reason="values inside lists, repeated names and numbers out of range are not looked at when reading"
-)
 def test_values_out_of_range_are_refused_when_read(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ExperimentError, match=rf"\b{message}\b") as caught:
         experiment.of(PLAIN | change)
