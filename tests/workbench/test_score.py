@@ -310,14 +310,24 @@ def test_rows_without_an_answer_are_counted_and_left_out() -> None:
         assert one["difference"] is one["low"] is one["high"] is None
 
 
-def test_answers_to_different_rows_are_compared_on_those_shared() -> None:
+def test_two_that_answered_different_rows_are_compared_on_the_shared_ones() -> None:
     frame = table(
-        one=lambda y, b, draw: np.where(np.arange(len(y)) == 0, np.nan, y),
-        two=lambda y, b, draw: np.where(np.arange(len(y)) == 1, np.nan, y + 1),
+        subjects=20,
+        one=lambda y, b, draw: np.where(np.arange(len(y)) == 0, np.nan, y + draw.normal(0, 1, len(y))),
+        two=lambda y, b, draw: np.where(np.arange(len(y)) == 0, 1e6, np.where(b == 2.0, np.nan, y + 0.1)),
+        nothing=absent,
     )
-    _, comparisons = evaluate(frame)
+    metrics, comparisons = evaluate(frame)
+    assert cell(metrics, "two", "RMSE")["value"] > 1e4, "it is far off in row 0, which only it answered"
+    rows = [
+        frame.filter(pl.col("predictor") == p, pl.col("row") != 0, pl.col("baseline") != 2.0) for p in ("one", "two")
+    ]
+    rmse = [math.sqrt(((f["predicted"] - f["observed"]) ** 2).mean()) for f in rows]  # type: ignore[arg-type]
     got = compared(comparisons, "two", "one", "RMSE")
-    assert (got["difference"], got["verdict"]) == (pytest.approx(1.0), "worse")
+    assert got["difference"] == pytest.approx(rmse[1] - rmse[0], rel=1e-9)
+    assert got["verdict"] == "better", "what only one of them said does not count"
+    none = compared(comparisons, "nothing", "one", "RMSE")
+    assert none["verdict"] == score.NOT_PAIRED and none["difference"] is none["low"] is none["high"] is None
 
 
 def test_a_naive_predictor_that_abstains_is_not_the_best() -> None:
