@@ -221,16 +221,10 @@ def _run(args: argparse.Namespace) -> int:
 
 def _with_bar(spec, **trainer):
     """Run an experiment behind a progress bar on stderr."""
-    import logging
-    import warnings
-
     from tqdm import tqdm
 
     from workbench import experiment, runs
 
-    for noisy in ("pytorch_lightning", "lightning", "lightning.pytorch"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
     swept = runs.sweep()
     if swept:
         print(f"{swept} runs of ended processes were marked KILLED", file=sys.stderr)

@@ -109,7 +109,7 @@ def beside(target: Path) -> Iterator[Path]:
     """A temporary folder beside ``target`` (the same filesystem), removed unless ``put`` moved it."""
     for left in target.parent.glob(f".{_escaped(target.name)}.*.tmp"):
         owner = re.match(r"(\d+)-", left.name[len(target.name) + 2 :])
-        if owner and not _alive(int(owner.group(1))):
+        if owner and not alive(int(owner.group(1))):
             shutil.rmtree(left, ignore_errors=True)
     temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp"
     temporary.mkdir()  # not tempfile.mkdtemp, whose folders nobody else may read
@@ -123,7 +123,7 @@ def _escaped(name: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", name)  # a name may hold what glob would read as a pattern
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

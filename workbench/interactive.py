@@ -5,10 +5,8 @@ panel = TrainingPanel(interactive.options(), interactive.start)
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +84,6 @@ def start(
     ----------
     base : where MLflow's page is; by default that of the JupyterLab this kernel belongs to, else of ``workbench ui``
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     began = time.monotonic()
     runs.sweep()
 
@@ -99,9 +96,7 @@ def start(
     def point(_predictor: str, _fold: int, epoch: int, values: dict[str, float]) -> None:
         report({"points": [(name, epoch, value) for name, value in values.items()]})
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        run = experiment.run(specify(choice, **fixed), say=say, stopped=stopped, point=point)
+    run = experiment.run(specify(choice, **fixed), say=say, stopped=stopped, point=point)
     metrics = run.metrics.filter((pl.col("fold") == "all") & (pl.col("predictor") == choice["predictor"]))
     return {"url": run.ui_url(base or mlflow_page()), "run": run.name, "metrics": metrics, "run_id": run.run_id}
 

@@ -8,7 +8,7 @@
 
 The bootstrap draws cell lines (subjects), or treatments where the compound is what was unseen; all predictors of a
 fold share the draws, so their differences are paired; two that answered different rows are compared on those shared.
-Ranks of the Spearman metric are those of the full fold.
+Ranks of the Spearman metric are those of the full fold. A censored observation counts at its bound.
 """
 
 from __future__ import annotations

@@ -257,7 +257,9 @@ def _deal(sizes: np.ndarray, folds: int, seed: int, balance: bool) -> np.ndarray
     if not balance:
         part[order] = np.arange(len(sizes)) % folds
         return part
-    order = order[np.argsort(-sizes[order], kind="stable")]
+    # sizes are blurred by up to a third, or the order of sizes alone would decide and every seed give the same split
+    blurred = sizes * rng.uniform(0.67, 1.33, len(sizes))
+    order = order[np.argsort(-blurred[order], kind="stable")]
     filled = np.zeros(folds)
     for group in order:
         k = int(np.argmin(filled))

@@ -7,10 +7,13 @@ loop, loader and every random generator. Any other predictor fits itself in one 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import random
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from workbench import tables
 from workbench.batches import SubjectLoader
-from workbench.durable import _alive, sync_folder
+from workbench.durable import alive, sync_folder
 from workbench.predictors import Predictor, Report
 from workbench.splits import Fold
 
@@ -52,7 +55,7 @@ class AtomicIO(TorchCheckpointIO):
     def sweep(path: Path) -> None:
         """Remove what processes that were killed while they saved ``path`` left beside it."""
         for left in path.parent.glob(f".{path.name}.*.tmp"):
-            if not _alive(int(left.name.split(".")[-2])):
+            if not alive(int(left.name.split(".")[-2])):
                 left.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -148,7 +151,14 @@ def run_lightning(
     num_nodes: int = 1,
 ) -> None:
     """Fit ``module`` on ``loader``, resuming from ``survive.path`` where it holds a checkpoint of the same fit."""
-    trainer = lightning.Trainer(
+    with _quiet():
+        _trainer(epochs, survive, accelerator, devices, strategy, num_nodes).fit(
+            module, loader, ckpt_path=resumable(survive)
+        )
+
+
+def _trainer(epochs, survive, accelerator, devices, strategy, num_nodes) -> lightning.Trainer:
+    return lightning.Trainer(
         max_epochs=epochs,
         accelerator=accelerator,
         devices=devices,
@@ -162,7 +172,20 @@ def run_lightning(
         plugins=[AtomicIO()],
         callbacks=[survive],
     )
-    trainer.fit(module, loader, ckpt_path=resumable(survive))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's tips and notes about hardware are not news to anyone here; its errors are raised all the same."""
+    log = logging.getLogger("pytorch_lightning")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def resumable(survive: Survive) -> str | None:

@@ -267,7 +267,6 @@ def test_a_run_that_was_asked_to_stop_goes_on_from_its_checkpoint(
     assert again.predictions["predicted"].equals(whole["predicted"]), "as if it had never been stopped"
 
 
-@pytest.mark.xfail(strict=True, reason="the run of a training that was asked to stop ends as FAILED")
 def test_a_run_that_is_asked_to_stop_is_killed(study: Study) -> None:
     spec = experiment.of(PLAIN | {"name": "asked to stop", "predictors": ["ridge"]})
     with pytest.raises(train.Stopped):

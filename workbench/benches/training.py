@@ -7,12 +7,10 @@ bookkeeping. A checkpoint takes the same time in any trainer and is measured on 
 
 from __future__ import annotations
 
-import logging
 import statistics
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +87,6 @@ def bare(data: Rows) -> tuple[float, Any]:
 def run() -> list[dict[str, Any]]:
     """Interleave both sides ``ROUNDS`` times after a warm-up and give medians; weights must agree."""
     torch.set_num_threads(THREADS)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
     data = rows()
     mine: list[float] = []
     theirs: list[float] = []

@@ -1,11 +1,11 @@
 """Ridge regression of many sparse targets on one kernel, each with its own penalty, in closed form.
 
-    alpha = (K + a I)^-1 (y - mean)
-    leave-one-out residual = alpha / diag((K + a I)^-1)
+    G = (K + a I)^-1,   P = G - G11'G / 1'G1          (the intercept is free: P 1 = 0)
+    alpha = P y,   intercept = 1'Gy / 1'G1,   leave-one-out residual = alpha / diag(P)
 
 The penalty of each target is the one with the least leave-one-out squared error, so nothing but the rows
 passed in is used. With ``groups``, whole groups are left out together: the residual of group H is
-[G_HH]^-1 (G y)_H with G = (K + a I)^-1. Source: Rifkin and Lippert 2007, Notes on Regularized Least
+[P_HH]^-1 (P y)_H, exactly that of a refit without H. Source: Rifkin and Lippert 2007, Notes on Regularized Least
 Squares, MIT-CSAIL-TR-2007-025.
 """
 
@@ -26,10 +26,10 @@ PENALTIES = 10.0 ** np.linspace(-1.5, 2.0, 15)
 
 @dataclass(frozen=True)
 class Fitted:
-    """Dual weights (n, t), means (t,), penalties (t,) and left-out predictions (n, t; NaN where y is)."""
+    """Dual weights (n, t), intercepts (t,), penalties (t,) and left-out predictions (n, t; NaN where y is)."""
 
     dual: np.ndarray
-    mean: np.ndarray
+    intercept: np.ndarray
     penalty: np.ndarray
     left_out: np.ndarray
 
@@ -70,15 +70,16 @@ def _column(fitted: Fitted, kernel, targets, penalties, groups, j: int, at: int)
     if not len(there):
         return at
     y = targets[there, j].astype(np.float64)
-    fitted.mean[j] = y.mean()
-    fitted.left_out[there, j] = fitted.mean[j]
+    fitted.intercept[j] = y.mean()
+    fitted.left_out[there, j] = y.mean()
     if len(there) < 3:
         return at
     k = np.asarray(kernel[np.ix_(there, there)], dtype=np.float64)
     blocks = None if groups is None else _blocks(groups[there])
-    tried: dict[int, tuple[float, np.ndarray, np.ndarray]] = {}
-    at = _descend(lambda i: _try(k, y - fitted.mean[j], penalties[i], blocks, tried, i), at, len(penalties))
-    _, weights, error = tried[at]
+    tried: dict[int, tuple[float, np.ndarray, np.ndarray, float]] = {}
+    at = _descend(lambda i: _try(k, y - y.mean(), penalties[i], blocks, tried, i), at, len(penalties))
+    _, weights, error, shift = tried[at]
+    fitted.intercept[j] += shift
     fitted.penalty[j], fitted.dual[there, j], fitted.left_out[there, j] = penalties[at], weights, y - error
     return at
 
@@ -106,15 +107,17 @@ def _try(k, y, penalty, blocks, tried, index) -> float:
         inverse = k.copy()
         inverse.flat[:: len(k) + 1] += penalty
         inverse = _inverse(inverse)
+        ones = inverse.sum(1)
+        shift = float(ones @ y / ones.sum())
+        inverse -= np.outer(ones, ones / ones.sum())
         weights = inverse @ y
         if blocks is None:
-            # the mean is a free parameter: it takes 1/n of each row's leverage
-            error = penalty * weights / np.maximum(penalty * np.diag(inverse) - 1.0 / len(y), 1e-12)
+            error = weights / np.diag(inverse)
         else:
             error = np.empty(len(y))
             for block in blocks:
                 error[block] = np.linalg.solve(inverse[np.ix_(block, block)], weights[block])
-        tried[index] = (float(np.mean(error**2)), weights, error)
+        tried[index] = (float(np.mean(error**2)), weights, error, shift)
     return tried[index][0]
 
 

@@ -62,9 +62,9 @@ class ClosedForm(nn.Module):
         groups = np.array([tissue[s] for s in self.subjects]) if fold.group == "tissue" else None
         say = None if report is None else (lambda done: report(0.3 * done, "closed form, drug by drug"))
         fitted = kernel_ridge.fit(phi @ phi.T, y, groups=groups, progress=say)
-        self._buffer("offset", fitted.mean)
+        self._buffer("offset", fitted.intercept)
         self._buffer("weights", phi.T @ fitted.dual)
-        plane = fitted.mean + phi @ (phi.T @ fitted.dual)
+        plane = fitted.intercept + phi @ (phi.T @ fitted.dual)
         self._fit_structures(fold, train, y, plane, fitted)
         return self
 
@@ -77,7 +77,7 @@ class ClosedForm(nn.Module):
             self._keep(STRUCTURE, modalities.prepare(STRUCTURE, bits, np.flatnonzero(there)), block.features)
         self._buffer("bits", bits)
         self.structure = self._structure(bits)
-        self.held_out, self.held_out_offset = fitted.left_out.copy(), fitted.mean.copy()
+        self.held_out, self.held_out_offset = fitted.left_out.copy(), fitted.intercept.copy()
         # a compound's part: the split's own where compounds are what it holds apart
         compound = dict(train.select("treatment", "compound").unique(subset="treatment").iter_rows())
         if fold.group == "compound":
@@ -99,7 +99,7 @@ class ClosedForm(nn.Module):
         self._buffer("penalty", np.array([LAMBDAS[best]]))
         if fold.group == "compound":
             self.held_out = np.where(np.isfinite(y), plane @ guesses[best].T, np.nan)
-            self.held_out_offset = guesses[best] @ fitted.mean
+            self.held_out_offset = guesses[best] @ fitted.intercept
 
     # ---- applying -------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class Ridge:
         weights = rotation.axes @ (z.T @ fitted.dual) / (rotation.scale * width)
         self.mean_, self.sd_ = rotation.mean, rotation.sd
         self.weights_ = weights.astype(np.float32)
-        self.offset_, self.penalty_ = fitted.mean, fitted.penalty
+        self.offset_, self.penalty_ = fitted.intercept, fitted.penalty
         residual = (matrix(train, subjects, self.treatments_) - fitted.left_out).ravel()
         self.widths_ = HalfWidths.fit(residual, np.tile(np.array(self.treatments_), len(subjects)))
         return self

@@ -25,6 +25,9 @@ PACKAGES = (
 CLOCK_SLACK_S = 2.0  # the kernel's boot time, and with it every start time, is only good to about a second
 
 
+STOPS = ("SIGTERMException", "Stopped")  # Lightning's and train's, by name: this room knows neither
+
+
 class Terminated(SystemExit):
     """SIGTERM arrived; unwinds like Ctrl-C and leaves with the status a shell expects (143)."""
 
@@ -38,7 +41,7 @@ def was_killed(error: BaseException | None) -> bool:
     Lightning answers Ctrl-C with ``sys.exit(1)``, so a SystemExit is followed to what it came from.
     """
     while error is not None:
-        if isinstance(error, (KeyboardInterrupt, Terminated)) or type(error).__name__ == "SIGTERMException":
+        if isinstance(error, (KeyboardInterrupt, Terminated)) or type(error).__name__ in STOPS:
             return True
         error = (error.__cause__ or error.__context__) if isinstance(error, SystemExit) else None
     return False

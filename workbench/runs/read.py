@@ -74,7 +74,7 @@ def find(id_or_name: str) -> Run:
     if known.is_empty():
         raise RunError(f"no run {id_or_name!r}: nothing was recorded yet in {store.client().tracking_uri}.")
     hint = nearest(id_or_name, [*known["name"], *known["experiment"].drop_nulls().unique(), *known["run_id"]])
-    raise RunError(f"no run {id_or_name!r} among {len(known)}.{hint} `workbench run list` shows them all.")
+    raise RunError(f"no run {id_or_name!r} among {len(known)}.{hint} `workbench runs` shows them all.")
 
 
 def _parent(run_id: str) -> str | None:
