@@ -153,5 +153,6 @@ def test_the_verb_pages_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> N
     main(["--port", "5123"])
     assert ran[0][1:4] == ["-m", "panel", "serve"]
     assert command(5123, "/x")[1:] == ["-m", "widgets.dashboards", "--port", "5123", "--prefix", "/x"]
+    assert command(5123, origins=["127.0.0.1:8"])[-2:] == ["--origin", "127.0.0.1:8"]
     assert main(["--port", "many"]) == 2 and main(["--port", "-1"]) == 2 and main(["--help"]) == 0
     assert len(ran) == 1

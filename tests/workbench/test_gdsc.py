@@ -29,6 +29,9 @@ LINES = ["A549", "MCF7", "TT", "KMH2", "H2869", "CAL120", "HL60"]  # as the pick
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 
 
+ALL = ("expression", "mutation", "copy_number")
+
+
 class Call:
     def __init__(self, *call):
         self.call = call
@@ -103,7 +106,7 @@ def heard(said: list[str]) -> dict:
 
 @pytest.fixture
 def study(tmp_path) -> Study:
-    return gdsc.build("gdsc2", **archive(tmp_path), **heard([]))
+    return gdsc.build("gdsc2", need=ALL, **archive(tmp_path), **heard([]))
 
 
 def value(study: Study, subject: str, treatment: str, endpoint: str = "ln_ic50") -> tuple[float, int]:
@@ -132,7 +135,7 @@ def test_replicates_are_averaged_and_counted(study):
 
 def test_lines_that_cannot_be_told_apart_are_dropped_by_name_and_said(tmp_path):
     said: list[str] = []
-    study = gdsc.build("gdsc2", **archive(tmp_path), **heard(said))
+    study = gdsc.build("gdsc2", need=ALL, **archive(tmp_path), **heard(said))
     assert study.provenance["dropped"]["ambiguous_names"] == ["KM-H2", "KMH-2", "T-T", "TT"]
     assert said[-1].endswith(": KM-H2, KMH-2, T-T, TT")
     assert study.subjects["subject"].to_list() == ["A549", "CAL-120", "MCF7", "NCI-H2869"]
@@ -162,7 +165,7 @@ def test_lines_meet_under_their_spellings(study):
 def test_lines_without_what_is_needed_are_dropped_and_reported(tmp_path, study):
     lacking = study.provenance["dropped"]["without"]
     assert lacking == {"expression": ["Nowhere"], "mutation": ["HL-60", "Nowhere"], "copy_number": ["HL-60", "Nowhere"]}
-    more = gdsc.build("gdsc2", tmp_path / "more", need=("expression",), **archive(tmp_path), **heard([]))
+    more = gdsc.build("gdsc2", tmp_path / "more", **archive(tmp_path), **heard([]))  # by default expression will do
     assert "HL-60" in more.subjects["subject"]
     assert more.presence().filter(subject="HL-60").row(0)[2:] == (False, True, False, 2)
     with pytest.raises(KeyError, match="Did you mean 'expression'"):
@@ -408,19 +411,19 @@ def test_what_is_no_molecule():
 @pytest.mark.slow
 @pytest.mark.index
 @pytest.mark.parametrize(
-    ("screen", "lines", "drugs", "pairs", "twins"),
+    ("screen", "lines", "drugs", "pairs", "twins", "no_tissue"),
     [
-        ("gdsc2", 938, 286, 229_917, [["Afuresertib", "GSK2110183B"]]),
-        ("gdsc1", 939, 378, 307_208, [["Torin 2", "torin2"]]),
-        ("ccle", 371, 24, 8_548, []),
+        ("gdsc2", 938, 286, 229_917, [["Afuresertib", "GSK2110183B"]], 0),
+        ("gdsc1", 939, 378, 307_208, [["Torin 2", "torin2"]], 0),
+        ("ccle", 371, 24, 8_548, [], 2),  # two lines whose tissue no one tells
     ],
 )
-def test_the_real_archive(screen, lines, drugs, pairs, twins, tmp_path):
+def test_the_real_archive(screen, lines, drugs, pairs, twins, no_tissue, tmp_path):
     study = gdsc.build(screen, tmp_path / screen, **heard([]))
     assert (study.subjects.height, study.treatments.height) == (lines, drugs)
     assert set(study.outcomes["endpoint"].value_counts()["count"]) == {pairs}
     assert study.provenance["one_compound_under_several_names"] == twins
-    assert study.presence().select(pl.all().exclude("subject").null_count()).row(0) == (0, 0, 0, 0, 0)
+    assert study.presence().select(pl.all().exclude("subject").null_count()).row(0) == (no_tissue, 0, 0, 0, 0)
     assert study.modality("expression").shape == (lines, 6163)
     assert study.check() == []
     if screen == "gdsc2":

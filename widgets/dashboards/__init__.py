@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 
-def command(port: int, prefix: str = "") -> list[str]:
+def command(port: int, prefix: str = "", origins: list[str] | None = None) -> list[str]:
     """The command line that serves all pages on 127.0.0.1: for a launcher, such as JupyterLab's proxy.
 
     Parameters
@@ -19,8 +19,11 @@ def command(port: int, prefix: str = "") -> list[str]:
         TCP port.
     prefix
         Path under which a proxy shows the pages, such as ``/user/ada/panel``.
+    origins
+        ``host:port`` that browsers come from, when it is not this machine's port.
     """
-    return [sys.executable, "-m", "widgets.dashboards", "--port", str(port), *(["--prefix", prefix] if prefix else [])]
+    line = [sys.executable, "-m", "widgets.dashboards", "--port", str(port), *(["--prefix", prefix] if prefix else [])]
+    return line + [word for origin in origins or [] for word in ("--origin", origin)]
 
 
 def serving(port: int, prefix: str = "", origins: list[str] | None = None) -> tuple[list[str], dict[str, str]]:
