@@ -221,22 +221,12 @@ def _run(args: argparse.Namespace) -> int:
 
 def _with_bar(spec, **trainer):
     """Run an experiment behind a progress bar on stderr."""
-    from tqdm import tqdm
-
-    from workbench import experiment, runs
+    from workbench import interactive, runs
 
     swept = runs.sweep()
     if swept:
         print(f"{swept} runs of ended processes were marked KILLED", file=sys.stderr)
-    form = "{l_bar}{bar}| {elapsed} < {remaining}"
-    with tqdm(total=1.0, desc="starting", bar_format=form, file=sys.stderr, dynamic_ncols=True) as bar:
-
-        def say(done: float, message: str) -> None:
-            bar.n = max(bar.n, min(done, 1.0))
-            bar.set_description_str(message[:48].ljust(48), refresh=False)
-            bar.refresh()
-
-        return experiment.run(spec, say=say, **trainer)
+    return interactive.run(spec, **trainer)
 
 
 def _scores(run) -> list[dict[str, Any]]:

@@ -36,6 +36,21 @@ def options() -> dict[str, Any]:
     }
 
 
+def run(spec: experiment.Experiment, **trainer: Any) -> runs.Run:
+    """``experiment.run`` behind a progress bar with the time left: on stderr, or as a widget in a notebook."""
+    from tqdm.auto import tqdm
+
+    form = "{l_bar}{bar}| {elapsed} < {remaining}"
+    with tqdm(total=1.0, desc="starting", bar_format=form, dynamic_ncols=True) as bar:
+
+        def say(done: float, message: str) -> None:
+            bar.n = max(bar.n, min(done, 1.0))
+            bar.set_description_str(message[:48].ljust(48), refresh=False)
+            bar.refresh()
+
+        return experiment.run(spec, say=say, **trainer)
+
+
 def specify(choice: dict[str, Any], **fixed: Any) -> experiment.Experiment:
     """The Experiment of a choice (study, predictor, split, modalities): one fold beside the naive family.
 
@@ -96,9 +111,9 @@ def start(
     def point(_predictor: str, _fold: int, epoch: int, values: dict[str, float]) -> None:
         report({"points": [(name, epoch, value) for name, value in values.items()]})
 
-    run = experiment.run(specify(choice, **fixed), say=say, stopped=stopped, point=point)
-    metrics = run.metrics.filter((pl.col("fold") == "all") & (pl.col("predictor") == choice["predictor"]))
-    return {"url": run.ui_url(base or mlflow_page()), "run": run.name, "metrics": metrics, "run_id": run.run_id}
+    made = experiment.run(specify(choice, **fixed), say=say, stopped=stopped, point=point)
+    metrics = made.metrics.filter((pl.col("fold") == "all") & (pl.col("predictor") == choice["predictor"]))
+    return {"url": made.ui_url(base or mlflow_page()), "run": made.name, "metrics": metrics, "run_id": made.run_id}
 
 
 def mlflow_page() -> str:
