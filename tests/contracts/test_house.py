@@ -74,7 +74,8 @@ def local_paths(text: str) -> list[str]:
 def test_a_planted_machine_path_is_found_and_a_clean_line_is_left_alone() -> None:
     planted = "/" + "root/data.csv"
     assert local_paths(f'open("{planted}")') == ["/" + "root/"]
-    assert local_paths("shared/data, .workbench/studies, https://example.org/root/x, a/work/b, {base}/work") == []
+    inner = "/".join(("a", "work", "b"))  # a folder of that name inside a path is nobody's machine
+    assert local_paths(f"shared/data, .workbench/studies, https://example.org/root/x, {inner}, {{base}}/work") == []
 
 
 def test_nothing_mentions_a_machine() -> None:
