@@ -139,8 +139,27 @@ CURVES = Table(
     },
     frozenset({"predictor", "fold", "step", "name", "value"}),
 )
+FINDINGS = Table(
+    "FINDINGS",
+    {
+        "check": NAME,  # "outliers", "same subject under two names" ...
+        "family": NAME,  # the file of audits/ it comes from
+        "severity": NAME,  # "error": do not train on it; "warning": look first; "note": know it
+        "confidence": pl.Float64(),  # 0 to 1: how sure the check is that this is what it says
+        "what": NAME,  # one sentence with the figures
+        "where": NAME,  # endpoint, modality, file or fold
+        "rows": pl.List(pl.Int64()),  # row numbers in the study's outcomes; empty where it is not about rows
+        "names": pl.List(pl.String()),  # subjects, treatments or features concerned
+        "n": pl.Int64(),  # how many rows or names in all
+        "do": NAME,  # what to do about it
+    },
+    frozenset({"check", "family", "severity", "confidence", "what", "where", "rows", "names", "n", "do"}),
+)
 
-TABLES = {t.name: t for t in (OUTCOMES, SUBJECTS, TREATMENTS, PREDICTIONS, METRICS, COMPARISONS, ATTRIBUTIONS, CURVES)}
+TABLES = {
+    t.name: t
+    for t in (OUTCOMES, SUBJECTS, TREATMENTS, PREDICTIONS, METRICS, COMPARISONS, ATTRIBUTIONS, CURVES, FINDINGS)
+}
 
 
 def check(frame: pl.DataFrame, table: Table) -> pl.DataFrame:

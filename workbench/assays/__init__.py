@@ -1,0 +1,1 @@
+"""One file = one kind of measurement turned into numbers."""

@@ -1,0 +1,1 @@
+"""One file = one kind of folder that becomes a study."""
