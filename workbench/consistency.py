@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +18,12 @@ if TYPE_CHECKING:
 FRAMES = {"outcomes": tables.OUTCOMES, "subjects": tables.SUBJECTS, "treatments": tables.TREATMENTS}
 ORDER = ("treatment", "subject", "endpoint", "source", "site", "dose", "time_h")
 AXES = {"subject": "subjects", "treatment": "treatments"}
+PLACES = {"modalities": ".h5ad", "records": ".parquet"}  # folder -> suffix of what lies in it
 RESERVED = ("subject", "tissue", "n_outcomes")  # columns of Study.presence
 
 
-def check_name(name: str) -> str:
-    """``name`` if it can be a modality (and so a file's name): any text without a path in it.
+def check_name(name: str, what: str = "modality") -> str:
+    """``name`` if it can be a modality or a record (and so a file's name): any text without a path in it.
 
     Raises
     ------
@@ -29,15 +32,16 @@ def check_name(name: str) -> str:
     """
     if not name or name.startswith(".") or any(c in "/\\" or ord(c) < 32 or ord(c) == 127 for c in name):
         rule = "expected text without slash, backslash, control characters or a leading dot"
-        raise ValueError(f"modality name {name!r}: {rule}. Rename the modality.")
+        raise ValueError(f"{what} name {name!r}: {rule}. Rename the {what}.")
     if len(name.encode()) > 200 or name in RESERVED:
-        raise ValueError(f"modality name {name!r}: expected at most 200 bytes and none of {', '.join(RESERVED)}.")
+        raise ValueError(f"{what} name {name!r}: expected at most 200 bytes and none of {', '.join(RESERVED)}.")
     return name
 
 
 def stem(file: str) -> str:
-    """The table or modality that the stored file ``file`` holds."""
-    return file.removeprefix("modalities/").removesuffix(".h5ad").removesuffix(".parquet")
+    """The table, modality or record that the stored file ``file`` holds."""
+    folder, slash, name = file.partition("/")
+    return name.removesuffix(PLACES.get(folder, "")) if slash else file.removesuffix(".parquet")
 
 
 def check_place(file: str) -> None:
@@ -45,13 +49,17 @@ def check_place(file: str) -> None:
     name = stem(file)
     if file == f"{name}.parquet" and name in FRAMES:
         return
-    if file != f"modalities/{name}.h5ad":
-        raise ValueError(f"lists {file!r}, which has no place in a study.")
-    check_name(name)
+    for folder, suffix in PLACES.items():
+        if file == f"{folder}/{name}{suffix}":
+            check_name(name, "modality" if folder == "modalities" else "record")
+            return
+    raise ValueError(f"lists {file!r}, which has no place in a study.")
 
 
-def prepare(frames: dict[str, pl.DataFrame], modalities: dict[str, AnnData]) -> dict[str, pl.DataFrame]:
-    """The three frames, checked, names as text, outcomes sorted by treatment, then subject.
+def prepare(
+    frames: dict[str, pl.DataFrame], modalities: Mapping[str, AnnData | Path]
+) -> tuple[dict[str, pl.DataFrame], dict[str, dict[str, Any]]]:
+    """The three frames, checked, names as text, outcomes sorted by treatment, then subject; the modalities' facts.
 
     Raises
     ------
@@ -69,9 +77,34 @@ def prepare(frames: dict[str, pl.DataFrame], modalities: dict[str, AnnData]) -> 
         raise tables.TableError(problem)
     for name, data in modalities.items():
         check_name(name)
-        for problem in modality_problems(name, data, ready):
+        problems = _path_problems(name, data, ready) if isinstance(data, Path) else modality_problems(name, data, ready)
+        for problem in problems:
             raise ValueError(problem)
-    return ready | {"outcomes": ready["outcomes"].sort(ORDER, maintain_order=True)}
+    facts = {name: _facts(data) for name, data in modalities.items()}
+    return ready | {"outcomes": ready["outcomes"].sort(ORDER, maintain_order=True)}, facts
+
+
+def _facts(data: AnnData | Path) -> dict[str, Any]:
+    """What the manifest says of a modality; for cells also how many each subject has."""
+    if isinstance(data, Path):
+        from workbench import backed
+
+        found = backed.facts(data)
+        shape, dtype, axis, unit, owners = (found[k] for k in ("shape", "dtype", "axis", "unit", "subjects"))
+    else:
+        shape, dtype, axis, unit = data.shape, data.X.dtype, data.uns["axis"], data.uns["unit"]
+        owners = data.obs["subject"].astype(str).value_counts().to_dict() if axis == "cell" else None
+    told = {"schema": {"shape": [int(n) for n in shape], "dtype": str(dtype)}, "axis": str(axis)}
+    cells = {"cells": {str(k): int(n) for k, n in sorted(owners.items())}} if axis == "cell" else {}
+    return told | {"units": {"X": str(unit)}} | cells
+
+
+def _path_problems(name: str, path: Path, frames: dict[str, pl.DataFrame]) -> list[str]:
+    from workbench import backed
+
+    found = backed.facts(path)
+    owners = None if found["subjects"] is None else list(found["subjects"])
+    return owner_problems(f"modality {name!r}", found["axis"], found["unit"], owners, frames)
 
 
 def disagreements(frames: dict[str, pl.DataFrame]) -> list[str]:
@@ -98,17 +131,36 @@ def disagreements(frames: dict[str, pl.DataFrame]) -> list[str]:
 def modality_problems(name: str, data: AnnData, frames: dict[str, pl.DataFrame]) -> list[str]:
     """What is wrong with one modality, one sentence each."""
     where = f"modality {name!r}"
-    axis, unit = data.uns.get("axis"), data.uns.get("unit")
-    if axis not in AXES or not isinstance(unit, str):
-        return [f"{where}: expected uns['axis'] in {list(AXES)} and text in uns['unit'], found {axis!r} and {unit!r}."]
     problems = []
     for side, index in (("obs_names", data.obs_names), ("var_names", data.var_names)):
         if not index.is_unique:
             problems.append(f"{where}: {side} repeats {index[index.duplicated()][0]!r}. Name each row and column once.")
-    unknown = sorted(set(data.obs_names) - set(frames[AXES[axis]][axis]))
-    if unknown:
-        problems.append(f"{where}: {len(unknown)} rows are no {axis} of this study, first {unknown[0]!r}.")
     values: Any = data.X
     if values is None or np.dtype(values.dtype).kind not in "biuf":
         problems.append(f"{where}: expected numbers in X, found {getattr(values, 'dtype', None)}.")
-    return problems
+    axis = data.uns.get("axis")
+    owners: list[str] | None = list(data.obs_names)
+    if axis == "cell":
+        owners = [str(s) for s in data.obs["subject"]] if "subject" in data.obs else None
+    return owner_problems(where, axis, data.uns.get("unit"), owners, frames) + problems
+
+
+def owner_problems(
+    where: str, axis: Any, unit: Any, owners: list[str] | None, frames: dict[str, pl.DataFrame]
+) -> list[str]:
+    """What is wrong with a modality's axis, unit and the names its rows belong to.
+
+    Parameters
+    ----------
+    owners : the rows' names, for cells the subject of each; None where cells do not say whose they are
+    """
+    if axis not in (*AXES, "cell") or not isinstance(unit, str):
+        known = [*AXES, "cell"]
+        return [f"{where}: expected uns['axis'] in {known} and text in uns['unit'], found {axis!r} and {unit!r}."]
+    if owners is None:
+        return [f"{where}: its rows are cells; expected obs['subject'], the subject each comes from, found none."]
+    kind = "subject" if axis == "cell" else axis
+    unknown = sorted(set(owners) - set(frames[AXES[kind]][kind]))
+    if unknown:
+        return [f"{where}: {len(unknown)} rows are no {kind} of this study, first {unknown[0]!r}."]
+    return []

@@ -46,6 +46,7 @@ class Experiment:
     name, question : how people find it, and what it asks
     study, endpoint : data and measured quantity
     split, folds, seed : what is unseen at test time
+    cohort : a saved cohort of the study to hold out instead of folds; the split is then "unseen subject"
     only : folds to run, all when empty
     require : subject modalities a subject must have to take part
     predictors, parameters : who competes, and {predictor: {parameter: value}}
@@ -63,6 +64,7 @@ class Experiment:
     only: tuple[int, ...] = ()
     require: tuple[str, ...] = ()
     draws: int = 1000
+    cohort: str = ""
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,6 +76,8 @@ class Experiment:
                 raise ExperimentError(
                     f"{key} is empty; it needs at least one{'' if key == 'predictors' else ' letter'}."
                 )
+        if self.cohort and self.split != "unseen subject":
+            raise ExperimentError(f'a cohort is held out as split "unseen subject"; found {self.split!r}.')
         for key, least in (("folds", 2), ("seed", 0), ("draws", 0)):
             if (found := getattr(self, key)) < least:
                 raise ExperimentError(f"{key} should be at least {least}, found {found}.")
@@ -89,13 +93,27 @@ class Experiment:
             if not isinstance(given, dict):
                 raise ExperimentError(f"parameters.{name} should be a table of parameters, found {given!r}.")
             predictors.make(name, **given)
-        if wrong := [k for k in self.only if not 0 <= k < self.folds]:
-            raise ExperimentError(f"only names fold {wrong[0]}, but folds = {self.folds} gives 0 to {self.folds - 1}.")
+        folds = 1 if self.cohort else self.folds
+        if wrong := [k for k in self.only if not 0 <= k < folds]:
+            given = (
+                f"the cohort {self.cohort!r} makes one fold, 0"
+                if self.cohort
+                else f"folds = {folds} gives 0 to {folds - 1}"
+            )
+            raise ExperimentError(f"only names fold {wrong[0]}, but {said}.")
 
     @property
     def numbers(self) -> list[int]:
         """Folds to run."""
-        return list(self.only) or list(range(self.folds))
+        return list(self.only) or list(range(1 if self.cohort else self.folds))
+
+    def divide(self, study: Study) -> Split:
+        """The split asked for: a cohort held out, or folds by rule."""
+        if self.cohort:
+            return Split.cohort(study, self.cohort, endpoint=self.endpoint, seed=self.seed, require=self.require)
+        return Split.make(
+            study, self.split, endpoint=self.endpoint, folds=self.folds, seed=self.seed, require=self.require
+        )
 
     def flat(self) -> dict[str, Any]:
         """Parameters as MLflow shows them."""
@@ -165,14 +183,7 @@ def run(
     trainer : accelerator, devices, strategy, num_nodes for Lightning
     """
     study = Study.open(find_study(experiment.study))
-    split = Split.make(
-        study,
-        experiment.split,
-        endpoint=experiment.endpoint,
-        folds=experiment.folds,
-        seed=experiment.seed,
-        require=experiment.require,
-    )
+    split = experiment.divide(study)
     taken = study.outcomes.filter(pl.col("endpoint").cast(pl.String) == experiment.endpoint)
     told = experiment.flat() | {"split digest": split.digest}
     scored: list[pl.DataFrame] = []

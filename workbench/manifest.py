@@ -19,6 +19,7 @@ from workbench import __version__
 
 GENESIS = "0" * 64  # the previous hash of a journal's first entry
 ENTRY_KEYS = {"when", "event", "who", "tool", "files", "manifest", "previous", "hash"}
+MORE_KEYS = {"cohort"}  # of some entries
 RESTORE = "The study was changed or damaged on disk: restore it from a copy or build it again."
 
 
@@ -66,8 +67,8 @@ def read_file(folder: Path, file: str) -> bytes:
 # ---- the journal: each entry's hash covers the entry and, through `previous`, all before it
 
 
-def journal_entry(previous: str, event: str, files: str, manifest: str) -> dict[str, str]:
-    """One journal entry; ``files`` is the digest of the manifest's file list, ``manifest`` its own."""
+def journal_entry(previous: str, event: str, files: str, manifest: str, **more: Any) -> dict[str, Any]:
+    """One journal entry; ``files`` is the digest of the manifest's file list, ``manifest`` its own; more: a cohort."""
     entry = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "event": event,
@@ -76,11 +77,12 @@ def journal_entry(previous: str, event: str, files: str, manifest: str) -> dict[
         "files": files,
         "manifest": manifest,
         "previous": previous,
+        **more,
     }
     return {**entry, "hash": sha256(canonical(entry))}
 
 
-def journal_read(data: bytes, file: str) -> list[dict[str, str]]:
+def journal_read(data: bytes, file: str) -> list[dict[str, Any]]:
     """The entries of a journal whose chain holds.
 
     Raises
@@ -88,13 +90,14 @@ def journal_read(data: bytes, file: str) -> list[dict[str, str]]:
     StudyError
         An entry is not in canonical form, its hash does not cover it, or it does not follow the one before.
     """
-    entries: list[dict[str, str]] = []
+    entries: list[dict[str, Any]] = []
     previous = GENESIS
     for number, line in enumerate(data.splitlines(keepends=True), start=1):
         where = f"entry {number}"
         try:
             entry = json.loads(line)
-            plain = isinstance(entry, dict) and set(entry) == ENTRY_KEYS and canonical(entry) == line
+            keys = set(entry) if isinstance(entry, dict) else set()
+            plain = keys - MORE_KEYS == ENTRY_KEYS and canonical(entry) == line
         except ValueError:  # not UTF-8, not JSON, or not canonical
             plain = False
         if not plain:
@@ -126,7 +129,7 @@ def seal(manifest: bytes, journal: bytes) -> bytes:
     return f"{sha256(manifest)}  manifest.json\n{sha256(journal)}  journal.jsonl\n".encode()
 
 
-def verify(seal_data: bytes, manifest: bytes, journal: bytes) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def verify(seal_data: bytes, manifest: bytes, journal: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The manifest and the journal's entries, once all three files agree; the file at fault is named.
 
     The journal proves itself (its chain) and its last entry is a second witness of the manifest's

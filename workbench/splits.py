@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from workbench import cohorts
 from workbench.study import SealedError, Study
 from workbench.text import nearest
 
@@ -170,6 +171,34 @@ class Split:
         number = frame["row"].to_numpy()
         pairs = tuple((number[of_row != k], number[of_row == k]) for k in range(folds))
         return cls(rule, study, endpoint, seed, pairs, tuple(require)).check()
+
+    @classmethod
+    def cohort(cls, study: Study, name: str, *, endpoint: str, seed: int = 0, require: Sequence[str] = ()) -> Split:
+        """Hold a saved cohort out: its subjects' rows test, all other rows teach ("unseen subject", one fold).
+
+        ``seed`` divides the training rows where a predictor holds some of them out.
+
+        Raises
+        ------
+        workbench.cohorts.CohortError
+            There is no such cohort, or it is one of treatments or cells.
+        ValueError
+            None, or all, of its subjects have rows of this endpoint.
+        """
+        held = cohorts.find(study.journal, name, study.name)
+        if held.axis != "subject":
+            raise cohorts.CohortError(f"cohort {name!r} is one of {held.axis}s; a split holds out subjects.")
+        frame = rows(study, endpoint, require)
+        inside = frame["subject"].is_in(list(held.members)).to_numpy()
+        if inside.all() or not inside.any():
+            what = "all" if len(inside) and inside.all() else "none"
+            raise ValueError(
+                f"cohort {name!r}: {what} of the {len(inside):,} rows of {endpoint!r} are its subjects', so there is "
+                f"nothing to {'learn from' if what == 'all' else 'test on'}. Choose another cohort or endpoint."
+            )
+        number = frame["row"].to_numpy()
+        pair = (number[~inside], number[inside])
+        return cls("unseen subject", study, endpoint, seed, (pair,), tuple(require)).check()
 
     @classmethod
     def custom(

@@ -1,6 +1,6 @@
 """A study: a folder on disk that is whole or absent, and proves it before anything is read from it.
 
-    outcomes.parquet  subjects.parquet  treatments.parquet  modalities/<name>.h5ad
+    outcomes.parquet  subjects.parquet  treatments.parquet  modalities/<name>.h5ad  records/<name>.parquet
     journal.jsonl     manifest.json     manifest.sha256
 
 ``write_study`` builds the folder beside its place, syncs every file and renames it in one step.
@@ -11,24 +11,28 @@ compared with the manifest, and only then do those bytes reach a parser.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from workbench import consistency, durable, home, manifest, tables
+from workbench import assemble, cohorts, consistency, durable, home, manifest, tables
+from workbench.assemble import VERSION
 from workbench.formats import FormatError, h5ad, parquet
 from workbench.manifest import StudyError
 from workbench.text import nearest
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
+
+    from workbench.backed import Backed
 
 __all__ = ["SealedError", "Study", "StudyError", "find", "names", "write_study"]
 
-VERSION = 1
 PROOF = ("manifest.sha256", "manifest.json", "journal.jsonl")
-CODED = ("subject", "treatment", "site", "dose_unit", "endpoint", "unit", "source")
+LARGE = 2**30  # bytes of a modality that ``check`` no longer takes into memory
 
 
 class SealedError(RuntimeError):
@@ -46,7 +50,7 @@ class Study:
     journal : the verified entries, oldest first
     """
 
-    def __init__(self, path: Path, content: dict[str, Any], digest: str, journal: list[dict[str, str]]) -> None:
+    def __init__(self, path: Path, content: dict[str, Any], digest: str, journal: list[dict[str, Any]]) -> None:
         self.path = path
         self.name = path.name
         self.digest = digest
@@ -129,26 +133,107 @@ class Study:
     @property
     def modalities(self) -> list[str]:
         """Names of the modalities, sorted."""
-        return sorted(consistency.stem(file) for file in self.manifest["files"] if "/" in file)
+        return self._in("modalities/")
+
+    @property
+    def records(self) -> list[str]:
+        """Names of the further tables, kept as their source wrote them, sorted."""
+        return self._in("records/")
+
+    def record(self, name: str) -> pl.DataFrame:
+        """The further table ``name``; ``KeyError`` names the nearest."""
+        return self._frame(f"records/{self._known('record', name, self.records)}")
+
+    def _in(self, folder: str) -> list[str]:
+        return sorted(consistency.stem(file) for file in self.manifest["files"] if file.startswith(folder))
+
+    def _known(self, what: str, name: str, known: list[str]) -> str:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise KeyError(f"study {self.name!r} has no {what} {name!r}.{nearest(name, known)} It has: {listed}.")
+        return name
 
     def modality(self, name: str) -> AnnData:
-        """Modality ``name``: ``obs_names`` are subjects or treatments (``.uns["axis"]``), ``.uns["unit"]`` its unit."""
-        if name not in self.modalities:
-            known = ", ".join(self.modalities) or "none"
-            hint = nearest(name, self.modalities)
-            raise KeyError(f"study {self.name!r} has no modality {name!r}.{hint} It has: {known}.")
-        file = f"modalities/{name}.h5ad"
+        """Modality ``name`` in memory, shared with all who ask: copy before changing it (``to_anndata``).
+
+        ``uns["axis"]`` says what its rows are: "subject", "treatment", or "cell", whose subjects stand in
+        ``obs["subject"]``; ``uns["unit"]`` is the unit of ``X``.
+        """
+        file = f"modalities/{self._known('modality', name, self.modalities)}.h5ad"
         if file not in self._cache:
             self._cache[file] = h5ad.read(self._verified(file), file)
         return self._cache[file]
 
+    def axis(self, name: str) -> str:
+        """What the rows of modality ``name`` are, without reading it: "subject", "treatment" or "cell"."""
+        return self.manifest["files"][f"modalities/{self._known('modality', name, self.modalities)}.h5ad"]["axis"]
+
+    def backed(self, name: str, progress: Callable[[float], None] | None = None) -> Backed:
+        """Modality ``name`` on disk, for what does not fit into memory: verified, then read by blocks."""
+        from workbench.backed import Backed
+
+        file = f"modalities/{self._known('modality', name, self.modalities)}.h5ad"
+        facts = self.manifest["files"][file]
+        return Backed.open(self.path / file, file, facts["sha256"], facts["size"], progress=progress)
+
+    def to_anndata(self, modality: str) -> AnnData:
+        """A copy of a modality with the facts of its subjects or treatments in ``obs``: free to change."""
+        from workbench import exchange
+
+        return exchange.to_anndata(self.modality(modality), self.subjects, self.treatments)
+
+    def to_mudata(self, modalities: Iterable[str] | None = None) -> MuData:
+        """The study as MuData: subject and cell modalities as given, all tables in ``uns``, free to change."""
+        from workbench import exchange
+
+        chosen = list(modalities) if modalities is not None else self.modalities
+        frames = {"outcomes": self.outcomes, "subjects": self.subjects, "treatments": self.treatments}
+        further = {name: self.record(name) for name in self.records}
+        return exchange.to_mudata({m: self.modality(m) for m in chosen}, frames, further, self.provenance)
+
+    @staticmethod
+    def from_mudata(data: MuData, path: Path | str, *, replace: bool = False, **said: Any) -> Study:
+        """Write MuData as a study: one made by ``to_mudata``, or any other (``said``: see ``exchange.from_mudata``)."""
+        from workbench import exchange
+
+        return write_study(path, **exchange.from_mudata(data, **said), event="from MuData", replace=replace)
+
+    @property
+    def cohorts(self) -> dict[str, cohorts.Cohort]:
+        """Saved cohorts by name, the newest of each name."""
+        return cohorts.of(self.journal)
+
+    def save_cohort(self, name: str, members: Iterable[str], axis: str = "subject", note: str = "") -> Study:
+        """Save a named cohort in the journal; returns the study as it now is (the digest stays).
+
+        Raises
+        ------
+        workbench.cohorts.CohortError
+            No name, no members, or a member that this study does not have.
+        StudyError
+            The study was replaced by another content since it was opened: open it again.
+        """
+        known: list[str] = []
+        if axis in consistency.AXES:
+            known = self._frame(consistency.AXES[axis])[axis].to_list()
+        elif axis == "cell":
+            known = [n for m in self.modalities if self.axis(m) == "cell" for n in self.backed(m).names()]
+        entry = cohorts.plain(name, members, axis, note, known)
+        with assemble.locked(self.path):
+            fresh = Study.open(self.path)
+            if fresh.digest != self.digest:
+                raise StudyError("manifest.json", "the study was replaced since it was opened. Open it again.")
+            assemble.append(self.path, fresh.journal, f"cohort saved: {entry['name']}", cohort=entry)
+        return Study.open(self.path)
+
     def presence(self) -> pl.DataFrame:
-        """What is there: subject, tissue, one Boolean column per subject modality, ``n_outcomes`` (Int64)."""
+        """What is there: subject, tissue, a Boolean column per modality (not of treatments), ``n_outcomes`` (Int64)."""
         counts = self._frame("outcomes").group_by("subject").agg(pl.len().cast(pl.Int64).alias("n_outcomes"))
         frame = self.subjects.select("subject", "tissue")
         for name in self.modalities:
-            if self.manifest["files"][f"modalities/{name}.h5ad"]["axis"] == "subject":
-                present = list(self.modality(name).obs_names)
+            facts = self.manifest["files"][f"modalities/{name}.h5ad"]
+            if facts["axis"] != "treatment":
+                present = list(facts["cells"]) if facts["axis"] == "cell" else list(self.modality(name).obs_names)
                 frame = frame.with_columns(pl.col("subject").is_in(present).alias(name))
         return frame.join(counts, on="subject", how="left", maintain_order="left").with_columns(
             pl.col("n_outcomes").fill_null(0)
@@ -177,8 +262,14 @@ class Study:
         for file in sorted(fresh.manifest["files"], key=lambda f: (f.count("/"), f)):  # tables first
             name = consistency.stem(file)
             try:
+                if file.startswith("records/"):
+                    fresh.record(name)
+                    continue
                 if "/" not in file:
                     frames[name] = fresh._frame(name)
+                    continue
+                if fresh.manifest["files"][file]["size"] > LARGE:
+                    fresh.backed(name)
                     continue
                 data = fresh.modality(name)
                 if set(frames) == set(consistency.FRAMES):
@@ -191,7 +282,13 @@ class Study:
 
     def _verified(self, file: str) -> bytes:
         """The bytes of ``file``, read once, once their SHA-256 is the manifest's."""
-        data = manifest.read_file(self.path, file)
+        for attempt in range(20):
+            try:
+                data = manifest.read_file(self.path, file)
+                break
+            except StudyError:
+                if attempt == 19 or not durable.standing(self.path):  # waits where the folder is just being replaced
+                    raise
         expected, found = self.manifest["files"][file]["sha256"], manifest.sha256(data)
         if found != expected:
             raise StudyError(file, f"expected SHA-256 {expected}, found {found}. {manifest.RESTORE}")
@@ -200,7 +297,8 @@ class Study:
     def _frame(self, name: str) -> pl.DataFrame:
         file = f"{name}.parquet"
         if file not in self._cache:
-            self._cache[file] = tables.check(parquet.read(self._verified(file), file), consistency.FRAMES[name])
+            frame = parquet.read(self._verified(file), file)
+            self._cache[file] = tables.check(frame, consistency.FRAMES[name]) if name in consistency.FRAMES else frame
         return self._cache[file]
 
 
@@ -245,9 +343,10 @@ def write_study(
     outcomes: pl.DataFrame,
     subjects: pl.DataFrame,
     treatments: pl.DataFrame,
-    modalities: dict[str, AnnData],
+    modalities: Mapping[str, AnnData | Path],
     provenance: dict[str, Any],
     event: str,
+    records: dict[str, pl.DataFrame] | None = None,
     replace: bool = False,
 ) -> Study:
     """Write a study whole or not at all, and open it.
@@ -255,9 +354,11 @@ def write_study(
     Parameters
     ----------
     path : the folder to make; its parent is made when missing
-    modalities : by name; each AnnData needs ``uns["axis"]`` ("subject" or "treatment") and ``uns["unit"]``
+    modalities : by name; each AnnData needs ``uns["axis"]`` ("subject", "treatment" or "cell") and ``uns["unit"]``;
+        a path is that of an h5ad file, copied by blocks, for what does not fit into memory
     provenance : plain JSON; keep times out of it, so that the same content has the same digest
     event : what happened, in words, for the journal
+    records : further tables of any columns, by name, kept as they are
     replace : take the place of an existing study, whose journal goes on
 
     Raises
@@ -271,48 +372,15 @@ def write_study(
     durable.recover(path)
     if path.exists() and not replace:
         raise FileExistsError(f"{path} exists. Give replace=True to replace it, or another name.")
-    frames = consistency.prepare({"outcomes": outcomes, "subjects": subjects, "treatments": treatments}, modalities)
+    frames = {"outcomes": outcomes, "subjects": subjects, "treatments": treatments}
+    further = {consistency.check_name(name, "record"): frame for name, frame in (records or {}).items()}
+    ready, facts = consistency.prepare(frames, modalities)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with durable.beside(path) as temporary:
-        files: dict[str, Any] = {}
-        for name, frame in frames.items():
-            coded = tuple(c for c in CODED if c in frame.columns)
-            files[f"{name}.parquet"] = _store(temporary, f"{name}.parquet", parquet.write(frame, coded)) | {
-                "schema": {c: str(t) for c, t in frame.schema.items()},
-                "rows": frame.height,
-                "units": dict(frame.select("endpoint", "unit").unique().rows()) if name == "outcomes" else {},
-            }
-        if modalities:
-            (temporary / "modalities").mkdir()
-        for name, data in sorted(modalities.items()):
-            file = f"modalities/{name}.h5ad"
-            files[file] = _store(temporary, file, h5ad.write(data)) | {
-                "schema": {"shape": list(data.shape), "dtype": str(data.X.dtype)},
-                "axis": str(data.uns["axis"]),
-                "units": {"X": str(data.uns["unit"])},
-            }
-        content = manifest.canonical({"version": VERSION, "files": files, "provenance": provenance})
-        listed = manifest.sha256(manifest.canonical(files))
-        before = _old_journal(path)
-        previous = before[-1]["hash"] if before else manifest.GENESIS
-        entry = manifest.journal_entry(previous, event, listed, manifest.sha256(content))
-        journal = b"".join(manifest.canonical(e) for e in [*before, entry])
-        _store(temporary, "manifest.json", content)
-        _store(temporary, "journal.jsonl", journal)
-        _store(temporary, "manifest.sha256", manifest.seal(content, journal))
-        if modalities:
-            durable.sync_folder(temporary / "modalities")
-        durable.sync_folder(temporary)
-        durable.put(temporary, path, replace)
+    assemble.write(path, ready, further, dict(modalities), facts, provenance, event, _old_journal(path), replace)
     return Study.open(path)
 
 
-def _store(folder: Path, file: str, data: bytes) -> dict[str, Any]:
-    durable.write_synced(folder / file, data)
-    return {"sha256": manifest.sha256(data), "size": len(data)}
-
-
-def _old_journal(path: Path) -> list[dict[str, str]]:
+def _old_journal(path: Path) -> list[dict[str, Any]]:
     """The journal that a replacement continues; a damaged one ends here, and a new chain starts."""
     try:
         return Study.open(path).journal
