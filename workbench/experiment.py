@@ -95,7 +95,7 @@ class Experiment:
             predictors.make(name, **given)
         folds = 1 if self.cohort else self.folds
         if wrong := [k for k in self.only if not 0 <= k < folds]:
-            given = (
+            said = (
                 f"the cohort {self.cohort!r} makes one fold, 0"
                 if self.cohort
                 else f"folds = {folds} gives 0 to {folds - 1}"
