@@ -46,17 +46,50 @@ def _linear() -> dict[str, tuple[str, Fraction]]:
     seconds = {"s": 1, "min": 60, "h": 3600, "day": 86400, "week": 604800}
     table |= {name: ("time", Fraction(length)) for name, length in seconds.items()}
     table |= {"fraction": ("fraction", Fraction(1)), "%": ("fraction", Fraction(1, 100))}
-    for name, power in (("mm3", 0), ("cm3", 3), ("uL", 0), ("mL", 3), ("L", 6)):
-        table[name] = ("volume", _ten(power))  # base: mm3
+    volumes = {"mm3": 0, "cm3": 3, "fL": -9, "pL": -6, "nL": -3, "uL": 0, "mL": 3, "L": 6}
+    table |= {name: ("volume", _ten(power)) for name, power in volumes.items()}  # base: mm3
+    return table | _compound(table)
+
+
+def _compound(simple: dict[str, tuple[str, Fraction]]) -> dict[str, tuple[str, Fraction]]:
+    """What clinical chemistry, haematology, pharmacokinetics and physiology count in."""
+    table: dict[str, tuple[str, Fraction]] = {}
+    spans = {name: simple[name][1] for name in ("min", "h", "day")}
+    for prefix, power in PREFIXES.items():
+        table[f"{prefix}g/day"] = ("mass per time", _ten(power))
+        table[f"{prefix}g/kg/day"] = ("dose rate per body mass", _ten(power + 3))  # base: mg/kg/day
+        table[f"{prefix}U/L"] = table[f"{prefix}IU/L"] = ("enzyme activity", _ten(power))
+        table[f"{prefix}U/mL"] = table[f"{prefix}IU/mL"] = ("enzyme activity", _ten(power + 3))
+    for span, seconds in spans.items():
+        hours = seconds / 3600
+        for name, (dimension, scale) in simple.items():
+            if dimension.endswith("concentration"):  # an area under the curve: h*ng/mL
+                table[f"{span}*{name}"] = (f"{dimension.removesuffix('concentration')}exposure", hours * scale)
+        for volume, litres in (("mL", Fraction(1, 1000)), ("L", Fraction(1))):
+            table[f"{volume}/{span}"] = ("clearance", litres / hours)  # base: L/h
+            table[f"{volume}/{span}/kg"] = ("clearance per body mass", litres / hours)
+            table[f"{volume}/kg"] = ("volume per body mass", litres)
+        table[f"1/{span}"] = ("rate", 1 / hours)
+    for power in (3, 6, 9, 12):
+        table[f"10^{power}/L"] = ("number concentration", _ten(power))  # base: 1/L
+        table[f"10^{power}/uL"] = ("number concentration", _ten(power + 6))
+    table |= {"1/L": ("number concentration", Fraction(1)), "/uL": ("number concentration", _ten(6))}
+    table |= {"L/L": ("fraction", Fraction(1)), "mm": ("length", Fraction(1)), "cm": ("length", Fraction(10))}
+    table |= {"beats/min": table["1/min"], "breaths/min": table["1/min"], "Hz": ("rate", Fraction(3600))}
+    table |= {"msec": simple["ms"], "sec": simple["s"]}  # as the CDISC code lists write them
+    # 1 mmHg is 133.322387415 Pa by convention (BS 350-2004)
+    table |= {"kPa": ("pressure", _ten(3)), "mmHg": ("pressure", Fraction(133_322_387_415, 10**9))}
     return table
 
 
 LINEAR = _linear()
 LOG = {"ln": math.e, "log10": 10.0, "log2": 2.0}
+SOME = "uM, nM, ng/mL, mg/kg, h, min, day, %, fraction, mm3, h*ng/mL, mL/min/kg, U/L, 10^9/L"
 NEGATIVE_LOG = ("pIC50", "pEC50", "pKi", "pKd", "pGI50")
 MISSING = {
     frozenset(("molar concentration", "mass concentration")): "molar_mass (g/mol)",
     frozenset(("mass", "amount")): "molar_mass (g/mol)",
+    frozenset(("molar exposure", "mass exposure")): "molar_mass (g/mol)",
     frozenset(("dose per body mass", "mass")): "the body mass (multiply by it first)",
 }
 
@@ -96,7 +129,9 @@ def parse(name: str) -> Unit:
     candidates = [*known(), *(f"{log}({u})" for log in LOG for u in ("M", "uM", "nM"))]
     cased = [c for c in candidates if c.casefold() == plain.casefold()]  # the likeliest slip
     hint = f" Did you mean {cased[0]!r}?" if cased else nearest(plain, candidates)
-    raise UnitError(f"unknown unit {name!r}.{hint} Known: {', '.join(known())}; ln(), log10(), log2() of these.")
+    raise UnitError(
+        f"unknown unit {name!r}.{hint} Units are such as {SOME}; ln(), log10(), log2() of these; all: units.known()."
+    )
 
 
 def factor(given: str, wanted: str, molar_mass: float | Fraction | None = None) -> Fraction:

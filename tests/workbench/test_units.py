@@ -42,6 +42,18 @@ LOGS = ["ln(uM)", "ln(M)", "log10(M)", "log10(nM)", "log2(uM)", "pIC50", "pEC50"
         (math.log(8), "ln(uM)", "nM", 8000.0),
         (1.0, "\u00b5M", "nM", 1000.0),
         (1.0, "\u03bcM", "nM", 1000.0),
+        (2.0, "h*ng/mL", "min*ug/L", 120.0),
+        (1.0, "day*uM", "h*nM", 24000.0),
+        (10.0, "mL/min/kg", "L/h/kg", 0.6),
+        (3.0, "mg/kg/day", "g/kg/day", 0.003),
+        (45.0, "U/L", "mIU/mL", 45.0),
+        (7.2, "10^9/L", "10^3/uL", 7.2),
+        (96.0, "/uL", "10^6/L", 96.0),
+        (350.0, "beats/min", "1/h", 21000.0),
+        (120.0, "mmHg", "kPa", 15.9986864898),
+        (0.44, "L/L", "%", 44.0),
+        (250.0, "msec", "sec", 0.25),
+        (90.0, "fL", "mm3", 9e-8),
     ],
 )
 def test_known_values(value, a, b, expected):
@@ -122,6 +134,10 @@ def test_log_to_log_never_leaves_log_space():
         ("mg/kg", "mg", "Missing: the body mass"),
         ("h", "uM", "'h' is a time, 'uM' is a molar concentration: they do not convert"),
         ("%", "h", "fraction"),
+        ("h*ng/mL", "h*uM", r"Missing: molar_mass \(g/mol\)"),
+        ("mg/kg/day", "mg/kg", "is a dose rate per body mass, 'mg/kg' is a dose per body mass"),
+        ("mEq/L", "mM", "unknown unit 'mEq/L'"),
+        ("C", "K", "unknown unit 'C'"),
     ],
 )
 def test_refusals_say_what_is_missing(a, b, message):
