@@ -1,0 +1,101 @@
+"""Growth curves as the widget draws them: one row a curve, the middle of an arm by day. All volumes in one unit."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from workbench.tables import TableError
+
+ENDPOINT = "tumour_volume"
+JUDGED_FROM = 10.0  # days: mRECIST looks at no change before (Gao et al. 2015, Nature Medicine 21:1318)
+LONGEST = 60  # days of an arm at which its middle is drawn
+HOW = (
+    "The middle of an arm is drawn while at least half of its models, and three, are still measured; a volume between two "
+    "measured days is interpolated on the log scale. The best change is the lowest from day 10 on."
+)
+
+
+def curves_of(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """One row a curve: subject, treatment, unit, day (list, ascending), volume (list); the mean where a day repeats.
+
+    Raises
+    ------
+    TableError
+        A column is missing, or the volumes have more than one unit.
+    """
+    needed = ["subject", "treatment", "endpoint", "time_h", "value", "unit"]
+    if missing := [c for c in needed if c not in outcomes.columns]:
+        raise TableError(f"outcomes: column {missing[0]!r} is missing; found {outcomes.columns}.")
+    texts = [c for c in needed if c not in ("time_h", "value")]
+    rows = outcomes.select(pl.col(texts).cast(pl.String), pl.col("time_h", "value").cast(pl.Float64)).filter(
+        (pl.col("endpoint") == ENDPOINT) & pl.col("time_h").is_finite() & pl.col("value").is_finite()
+    )
+    if (units := rows["unit"].unique().sort()).len() > 1:
+        raise TableError(f"outcomes: {ENDPOINT} should have one unit, found {units.to_list()}. Convert one of them.")
+    points = rows.with_columns(day=pl.col("time_h") / 24).group_by("subject", "treatment", "day").agg(
+        pl.col("value").mean().alias("volume"), pl.col("unit").first()
+    )  # fmt: skip
+    return (
+        points.sort("treatment", "subject", "day")
+        .group_by("treatment", "subject", maintain_order=True)
+        .agg(pl.col("unit").first(), "day", "volume")
+    )
+
+
+def best_changes(curves: pl.DataFrame) -> pl.DataFrame:
+    """With ``best``: the lowest change from the first day on, in per cent, at day 10 or later; null if none is."""
+    best = []
+    for day, volume in curves.select("day", "volume").iter_rows():
+        days, sizes = np.asarray(day), np.asarray(volume)
+        later = sizes[(days - days[0] >= JUDGED_FROM)]
+        best.append(float(100 * (later.min() / sizes[0] - 1)) if len(later) and sizes[0] > 0 else None)
+    return curves.with_columns(pl.Series("best", best, dtype=pl.Float64))
+
+
+def middles(curves: pl.DataFrame) -> dict[str, np.ndarray]:
+    """Median with quartiles, and geometric mean with its 95 % t interval, of an arm's curves on a grid of days.
+
+    Returns
+    -------
+    dict
+        ``grid_day`` (G,), and ``median q25 q75 mean low high`` (G,), NaN where too few are measured. The geometric mean
+        is that of volume + 1, less 1, since a tumour that is gone measures 0.
+    """
+    from scipy import stats
+
+    days = np.unique(np.concatenate([np.asarray(day) for day in curves["day"]]))
+    if len(days) > LONGEST:
+        days = np.linspace(days[0], days[-1], LONGEST)
+    logs = np.full((len(curves), len(days)), np.nan)
+    for i, (day, volume) in enumerate(curves.select("day", "volume").iter_rows()):
+        logs[i] = np.interp(days, day, np.log1p(np.maximum(volume, 0)), left=np.nan, right=np.nan)
+    n = np.isfinite(logs).sum(axis=0)
+    enough = n >= max(min(3, len(curves)), len(curves) / 2)
+    logs, n, days = logs[:, enough], n[enough], days[enough]
+    if not len(days):
+        return {name: np.empty(0) for name in ("grid_day", "median", "q25", "q75", "mean", "low", "high")}
+    q25, median, q75 = np.nanquantile(logs, [0.25, 0.5, 0.75], axis=0)
+    mean = np.nanmean(logs, axis=0)
+    spread = np.sqrt(np.nansum((logs - mean) ** 2, axis=0) / np.maximum(1, n - 1))
+    half = np.where(n > 1, stats.t.ppf(0.975, np.maximum(1, n - 1)) * spread / np.sqrt(n), np.nan)
+    given = {"median": median, "q25": q25, "q75": q75, "mean": mean, "low": mean - half, "high": mean + half}
+    return {"grid_day": days, **{name: np.maximum(0, np.expm1(value)) for name, value in given.items()}}
+
+
+def called(curves: pl.DataFrame, outcomes: pl.DataFrame, calls: pl.DataFrame | None) -> pl.DataFrame:
+    """With ``call`` (CR, PR, SD, PD or null) of each curve, from ``calls``."""
+    if calls is None:
+        return curves.with_columns(call=pl.lit(None, pl.String))
+    if missing := [c for c in ("subject", "treatment", "call") if c not in calls.columns]:
+        raise TableError(f"calls: column {missing[0]!r} is missing; found {calls.columns}.")
+    known = calls.select(pl.col("subject", "treatment", "call").cast(pl.String)).unique(["subject", "treatment"])
+    return curves.join(known, on=["subject", "treatment"], how="left", maintain_order="left")
+
+
+def arms_of(curves: pl.DataFrame, outcomes: pl.DataFrame, control: str | None) -> pl.DataFrame:
+    """One row an arm: treatment, n, tgi, tgi_low, tgi_high, tgi_note; the control first, then the most measured."""
+    arms = curves.group_by("treatment").agg(pl.len().cast(pl.Int64).alias("n"))
+    arms = arms.sort(pl.col("treatment") != pl.lit(control or ""), -pl.col("n"), "treatment")
+    nothing = {name: pl.lit(None, pl.Float64) for name in ("tgi", "tgi_low", "tgi_high")}
+    return arms.with_columns(**nothing, tgi_note=pl.lit(None, pl.String))

@@ -1,0 +1,141 @@
+"""Tumour growth: volumes by day and arm, the middle of each arm with its interval, best responses, calls.
+
+One curve is one subject under one treatment (its arm). Layout of ``frame_bytes`` (container: ``widgets._parts.pack``).
+Header: ``version``, ``unit``, ``how`` (what the middle and the bars are, in words), ``control`` (name or null),
+``subjects`` [name], ``arms`` [{name, n, tgi, tgi_low, tgi_high, tgi_note}]. Columns: of the curves ``arm_of`` i2,
+``subject_of`` i4, ``call`` i1 (0 CR, 1 PR, 2 SD, 3 PD, -1 not called), ``best`` f4 (per cent, NaN too short) and
+``start`` i4 (curves + 1); of the points ``day`` f4 and ``volume`` f4; of the arms ``grid_start`` i4 (arms + 1); of their
+grids ``grid_day``, ``median``, ``q25``, ``q75``, ``mean``, ``low``, ``high``, all f4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import numpy as np
+import polars as pl
+import traitlets as t
+
+from widgets._growth import ENDPOINT, HOW, arms_of, best_changes, called, curves_of, middles
+from widgets._parts import esm, pack
+from widgets._selected import Selects
+from widgets.linked import Selection
+from widgets.palette import theme
+from workbench.tables import TableError
+from workbench.text import nearest
+
+__all__ = ["ENDPOINT", "GrowthCurves"]
+
+CALLS = ("CR", "PR", "SD", "PD")
+FIRST = 4  # arms shown at the start
+
+
+def _pack(curves: pl.DataFrame, arms: pl.DataFrame, grids: list[dict[str, np.ndarray]], control: str | None) -> bytes:
+    """``curves`` has one row a curve with lists ``day`` and ``volume``; ``arms`` and ``grids`` are in the same order."""
+    names = arms["treatment"].to_list()
+    subjects = curves["subject"].unique(maintain_order=True).to_list()
+    rank = {name: i for i, name in enumerate(CALLS)}
+
+    def flat(column: str) -> np.ndarray:
+        return curves[column].explode(empty_as_null=False).cast(pl.Float32).to_numpy()
+
+    def code(column: str, known: list[str], kind: type) -> np.ndarray:
+        place = {name: i for i, name in enumerate(known)}
+        return np.array([place[name] for name in curves[column]], dtype=kind)
+
+    columns = {
+        "arm_of": code("treatment", names, np.int16),
+        "subject_of": code("subject", subjects, np.int32),
+        "call": np.array([rank.get(call or "", -1) for call in curves["call"]], dtype=np.int8),
+        "best": curves["best"].cast(pl.Float32).fill_null(float("nan")).to_numpy(),
+        "start": np.cumsum([0, *curves["day"].list.len()]).astype(np.int32),
+        "day": flat("day"),
+        "volume": flat("volume"),
+        "grid_start": np.cumsum([0, *(len(grid["grid_day"]) for grid in grids)]).astype(np.int32),
+    }
+    for name in ("grid_day", "median", "q25", "q75", "mean", "low", "high"):
+        columns[name] = np.concatenate([np.empty(0), *(grid[name] for grid in grids)]).astype(np.float32)
+    unit = curves["unit"][0] if len(curves) else ""
+    return pack(
+        columns,
+        version=1,
+        unit=unit.replace("mm3", "mm\u00b3"),
+        how=HOW,
+        control=control,
+        subjects=subjects,
+        arms=[{"name": row.pop("treatment"), **row} for row in arms.to_dicts()],
+    )
+
+
+class GrowthCurves(Selects, anywidget.AnyWidget):
+    """Tumour volume against day, by arm, with best responses and mRECIST calls.
+
+    Parameters
+    ----------
+    outcomes : polars frame of ``tables.OUTCOMES``; endpoint ``tumour_volume`` with ``time_h`` is read, the rest ignored
+    calls : one row a curve (subject, treatment) with its mRECIST call, as ``workbench.assays.growth`` gives it;
+        by default it is asked for them
+    control : the arm that growth inhibition is measured against
+    selection : what is selected, shared with other widgets
+    title, note : heading, and a remark above the plots (such as "Synthetic data"); shown as text
+
+    Attributes
+    ----------
+    arms : names of the arms shown, in the order of their colours
+    selected : names of the selected subjects
+
+    Raises
+    ------
+    TableError
+        ``outcomes`` lacks a column, or volumes come in several units.
+
+    Examples
+    --------
+    >>> growth = GrowthCurves(study.outcomes)  # doctest: +SKIP
+    >>> growth.arms = ["untreated", "binimetinib"]  # doctest: +SKIP
+    """
+
+    _esm = esm("growth_curves")
+    frame_bytes = t.Bytes().tag(sync=True)
+    theme = t.Unicode().tag(sync=True)
+    title = t.Unicode().tag(sync=True)
+    note = t.Unicode().tag(sync=True)
+    arms = t.List(t.Unicode()).tag(sync=True)
+
+    def __init__(
+        self,
+        outcomes: pl.DataFrame,
+        calls: pl.DataFrame | None = None,
+        *,
+        control: str | None = None,
+        selection: Selection | None = None,
+        title: str = "",
+        note: str = "",
+    ) -> None:
+        curves = best_changes(curves_of(outcomes))
+        names = curves["treatment"].unique().to_list()
+        if control is not None and control not in names:
+            raise TableError(f"control {control!r} is no arm here.{nearest(control, names)} Arms: {sorted(names)[:12]}.")
+        curves = called(curves, outcomes, calls)
+        arms = arms_of(curves, outcomes, control)
+        self._curves, self._names = curves, arms["treatment"].to_list()
+        grids = [middles(curves.filter(pl.col("treatment") == name)) for name in self._names]
+        first = self._names[:FIRST]
+        super().__init__(
+            frame_bytes=_pack(curves, arms, grids, control), theme=theme(), title=title, note=note, arms=first
+        )
+        self.join(selection)
+
+    @t.validate("arms")
+    def _known(self, proposal: Any) -> list[str]:
+        for name in proposal["value"]:
+            if name not in self._names:
+                raise t.TraitError(f"arm {name!r} is not among the {len(self._names)} here.{nearest(name, self._names)}")
+        return list(dict.fromkeys(proposal["value"]))
+
+    @property
+    def shown(self) -> pl.DataFrame:
+        """One row a curve that is drawn: subject, treatment, call, best (per cent), day and volume (lists)."""
+        rows = self._curves.filter(pl.col("treatment").is_in(self.arms))
+        return rows.select("subject", "treatment", "call", "best", "day", "volume")
