@@ -49,8 +49,10 @@ def _linear(n, s1, s2, sy, sys, lo_top, hi_top, lo_bottom, hi_bottom):
     if det > 1e-12 * a11 * a22:
         top, bottom = (a22 * b1 - a12 * b2) / det, (a11 * b2 - a12 * b1) / det
         if lo_top <= top <= hi_top and lo_bottom <= bottom <= hi_bottom:
-            return top, bottom, 2.0 * (top * b1 + bottom * b2) - (
-                a11 * top * top + 2.0 * a12 * top * bottom + a22 * bottom * bottom
+            return (
+                top,
+                bottom,
+                2.0 * (top * b1 + bottom * b2) - (a11 * top * top + 2.0 * a12 * top * bottom + a22 * bottom * bottom),
             )
     best, at, ab = -np.inf, lo_top, lo_bottom
     for edge in range(4):  # the quadratic is convex: its best point in the box lies on an edge
