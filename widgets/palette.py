@@ -19,6 +19,10 @@ BLACK = "#000000"
 OKABE_ITO = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, YELLOW, BLACK)
 """The order in which categories take their colours."""
 
+VIRIDIS = ("#440154", "#472D7B", "#3B528B", "#2C728E", "#21918C", "#28AE80", "#5EC962", "#ADDC30", "#FDE725")
+"""Nine even steps of viridis (Smith and van der Walt, 2015), the scale of numbers: even in lightness, so it is read
+alike with every common colour vision deficiency and in grey."""
+
 
 def theme() -> str:
     """The style sheet that every widget carries: variables, then controls.
