@@ -185,6 +185,11 @@ class Case:
         return frame.filter(~pl.col("row").is_in(pl.Series(sealed).implode())) if len(sealed) else frame
 
     @property
+    def level(self) -> float:
+        """What a look at one endpoint may spend: the level of a check, shared out among the endpoints."""
+        return _chance.LEVEL / max(1, len(self.measured))
+
+    @property
     def subjects(self) -> pl.DataFrame:
         """SUBJECTS."""
         return self.study.subjects
