@@ -6,6 +6,7 @@ needs once, before it forks, ends a child that takes too long, says how each one
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -45,11 +46,11 @@ def serve(control: socket.socket) -> None:
         while True:
             soonest = min((c.deadline for c in children.values() if not c.late), default=None)
             wait = None if soonest is None else max(0.0, soonest - time.monotonic())
-            ready = select.select([control, wake], [], [], wait)[0]
+            ready = select.select([control.fileno(), wake], [], [], wait)[0]
             if wake in ready:
                 os.read(wake, 4096)
             _look_after(children)
-            if control in ready and not _request(control, children):
+            if control.fileno() in ready and not _request(control, children):
                 return
     finally:
         for process in children:
@@ -58,7 +59,7 @@ def serve(control: socket.socket) -> None:
 
 
 def warm() -> None:
-    """Do once what every child would do for the first time: it takes 15 ms a child. No expressions here: those start threads."""
+    """Do once what every child would do for the first time (15 ms); no expressions, which start threads."""
     frame = pl.DataFrame([pl.Series("a", np.arange(2.0)), pl.Series("b", ["x", None], dtype=pl.String)])
     header, buffers = codec.encode({"value": {"frame": frame, "array": np.arange(3.0)}})
     codec.decode(header, buffers)
@@ -84,10 +85,8 @@ def _ended(process: int, child: _Child) -> bool:
 
 
 def _say(handle: int, words: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(OSError):  # nobody listens any more
         os.write(handle, json.dumps(words).encode() + b"\n")
-    except OSError:  # nobody listens any more
-        pass
 
 
 def _request(control: socket.socket, children: dict[int, _Child]) -> bool:

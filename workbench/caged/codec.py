@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 DEPTH = 200  # levels of nesting
-DTYPES = ("String", "Boolean", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32")
+DTYPES: tuple[str, ...] = (
+    "String",
+    "Boolean",
+    "Int8",
+    "Int16",
+    "Int32",
+    "Int64",
+    "UInt8",
+    "UInt16",
+    "UInt32",
+    "UInt64",
+    "Float32",
+)
 DTYPES += ("Float64", "Date", "Binary")
 SPARSE = ("csr", "csc")
 SLOTS = ("layers", "obsm", "varm", "obsp", "varp", "uns")
@@ -100,8 +112,8 @@ def _scverse(value: Any, out: list[Buffer], depth: int) -> Any:
     """Sparse matrices, pandas frames, AnnData and MuData, known by name so that nothing is imported for them."""
     kind, house = type(value).__name__, type(value).__module__.split(".")[0]
     if house == "scipy" and getattr(value, "format", None) in SPARSE:
-        parts = [_array(np.asarray(a), out) for a in (value.data, value.indices, value.indptr)]
-        return {"t": "sparse", "f": value.format, "s": list(value.shape), "v": parts, "array": "array" in kind}
+        arrays = [_array(np.asarray(a), out) for a in (value.data, value.indices, value.indptr)]
+        return {"t": "sparse", "f": value.format, "s": list(value.shape), "v": arrays, "array": "array" in kind}
     if house == "pandas" and kind == "DataFrame":
         return _pandas(value, out)
     if house == "anndata" and kind == "AnnData":
@@ -132,7 +144,8 @@ def _array(value: np.ndarray, out: list[Buffer]) -> dict[str, Any]:
     if value.dtype.kind not in "biufcSUmM":
         raise TypeError(f"an array of {value.dtype} is not carried")
     flat = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("="), copy=False)).reshape(-1)
-    return {"t": "array", "d": flat.dtype.str, "s": shape, "b": _keep(memoryview(flat.view(np.uint8)), out)}
+    raw: Any = memoryview(flat.view(np.uint8))
+    return {"t": "array", "d": flat.dtype.str, "s": shape, "b": _keep(raw, out)}
 
 
 def _texts(values: list[Any]) -> pl.Series:
