@@ -54,6 +54,8 @@ def run(spec: experiment.Experiment, **trainer: Any) -> runs.Run:
 def specify(choice: dict[str, Any], **fixed: Any) -> experiment.Experiment:
     """The Experiment of a choice (study, predictor, split, modalities): one fold beside the naive family.
 
+    A choice with ``cohort`` (the name of a saved one) holds that cohort out instead; ``endpoint`` says what is learnt.
+
     Parameters
     ----------
     fixed : keys of an Experiment that override these, such as ``parameters``
@@ -70,14 +72,15 @@ def specify(choice: dict[str, Any], **fixed: Any) -> experiment.Experiment:
         kept = predictors.offered()["trees"].DEFAULTS["modalities"]  # type: ignore[attr-defined]
         given = {"modalities": {m: n for m, n in kept.items() if m in chosen or m == "drug_structure"}}
     rivals = [p for p in predictors.naive_names() if p != name]
+    if cohort := str(choice.get("cohort") or ""):
+        divided: dict[str, Any] = {"name": f"{study.name}: cohort {cohort}", "split": "unseen subject", "cohort": cohort}
+    else:
+        divided = {"name": f"panel {choice['study']} {choice['split']}", "split": choice["split"], "folds": 5, "only": [0]}
     return experiment.of(
         {
-            "name": f"panel {choice['study']} {choice['split']}",
+            **divided,
             "study": choice["study"],
-            "endpoint": "ln_ic50" if "ln_ic50" in endpoints else sorted(endpoints)[0],
-            "split": choice["split"],
-            "folds": 5,
-            "only": [0],
+            "endpoint": choice.get("endpoint") or ("ln_ic50" if "ln_ic50" in endpoints else sorted(endpoints)[0]),
             "predictors": [*rivals, name],
             "parameters": {name: given} if given else {},
         }
