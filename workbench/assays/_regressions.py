@@ -21,6 +21,7 @@ import numpy as np
 
 LOST = 1e-6  # what is left of a sum of squares: below, the pair is computed again from its own rows
 NOTHING = 1e-16  # what is left of x'x after the covariates: below, the feature is constant
+ROUNDING = 1e-26  # a spread this small beside the values themselves (squared) is no spread
 UNSUPPORTED = 1e-7  # singular value of a covariate (1 over all rows) that a response's rows do not tell apart from 0
 
 
@@ -124,7 +125,9 @@ def fit(
     for start in range(0, given.shape[1], block):
         at = slice(start, start + block)
         raw = given[:, at].astype(np.float64)
+        whole = np.einsum("ij,ij->j", raw, raw)
         raw -= raw.mean(0)
+        raw[:, np.einsum("ij,ij->j", raw, raw) <= ROUNDING * whole] = 0.0
         z = raw - q @ (q.T @ raw)
         scale, size = np.einsum("ij,ij->j", raw, raw), np.einsum("ij,ij->j", z, z)
         if (size < 0.01 * scale).any():
@@ -151,13 +154,13 @@ def fit(
         for out, value in ((beta, slope), (se, error), (t, statistic), (sd, s)):
             value[~ask] = np.nan
             out[:, at] = value
-        for d in np.flatnonzero((unsure & ask).any(1)):
+        for d in map(int, np.flatnonzero((unsure & ask).any(1))):
             columns = np.flatnonzero(unsure[d] & ask[d])
-            answers = views[d].again(raw[:, columns], covariates, df[d])
+            answers = views[d].again(raw[:, columns], covariates, int(df[d]))
             for out, value in zip((beta, se, t, sd), answers[:4], strict=True):
                 out[d, start + columns] = value
             constant[d, start + columns] = answers[4]
-            recomputed += len(columns)
+            recomputed += int(len(columns))
     return Regressions(beta, se, t, n, rank, df, sd, constant, recomputed, dropped)
 
 
@@ -195,7 +198,8 @@ class _View:
         else:
             inverse = (vectors / np.sqrt(values)).T
         span = here @ inverse.T  # orthonormal over the rows
-        residual, waiting = np.zeros(len(y)), []
+        residual = np.zeros(len(y))
+        waiting: list[np.ndarray] = []
         residual[rows] = _rid(y[rows], span)
         rank = span.shape[1]
         for z in own:
@@ -217,7 +221,9 @@ class _View:
     def again(self, x: np.ndarray, covariates: np.ndarray, df: int) -> tuple[np.ndarray, ...]:
         """beta, se, t, residual sd and constant of columns ``x`` (n, m), from this response's rows alone."""
         span = basis(covariates[self.rows])[0]
-        raw = x[self.rows] - x[self.rows].mean(0)
+        here = x[self.rows]
+        raw = here - here.mean(0)
+        raw[:, (raw * raw).sum(0) <= ROUNDING * (here * here).sum(0)] = 0.0
         z = _rid(raw, span)
         for w in (w[self.rows] for w in self.own):
             z = z - np.outer(w, w @ z)

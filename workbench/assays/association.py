@@ -4,8 +4,8 @@ For each treatment over the samples it was measured on, and each feature alone:
 
     response = intercept + covariates + beta x feature + error,       t = beta / se,  df = n - rank - 1
 
-the model of pharmacogenomic screens (Iorio et al. 2016, Cell 166:740-754), with tissue and microsatellite instability as
-covariates and, where asked, the sample's general level of drug sensitivity (Geeleher et al. 2016, Genome Biol.
+the model of pharmacogenomic screens (Iorio et al. 2016, Cell 166:740-754), with tissue and microsatellite instability
+as covariates and, where asked, the sample's general level of drug sensitivity (Geeleher et al. 2016, Genome Biol.
 17:190). An association is not a cause, and q counts tests, not samples that hang together.
 """
 
@@ -134,7 +134,9 @@ def scan(
     about = wide.select("subject").join(about, on="subject", how="left", maintain_order="left")
     columns = _default_covariates(about) if covariates is None else list(covariates)
     design, labels, complete = dummies(about, columns)
-    left_out = [(None, None, "samples with a gap in a covariate", int((~complete).sum()))]
+    left_out: list[tuple[str | None, str | None, str, int]] = [
+        (None, None, "samples with a gap in a covariate", int((~complete).sum()))
+    ]
     own = (_general_level(y),) if general_level else ()
     blocks = {}
     for name in study.modalities if modalities is None else modalities:
@@ -194,7 +196,9 @@ def scan_arrays(
     c = np.zeros((len(y), 0)) if covariates is None else covariates
     part, *_ = _modality(np.asarray(y, dtype=np.float64), np.asarray(x), c, own, carriers, rows)
     table = _frame(part, "x", [str(d) for d in range(y.shape[1])], [str(j) for j in range(x.shape[1])])
-    return table.with_columns(pl.col("q_modality").alias("q")).select(*[c for c in table.columns if c != "why"], "q", "why")
+    return table.with_columns(pl.col("q_modality").alias("q")).select(
+        *[c for c in table.columns if c != "why"], "q", "why"
+    )
 
 
 def dummies(about: pl.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
@@ -202,7 +206,9 @@ def dummies(about: pl.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, li
     parts, labels, complete = [np.zeros((about.height, 0))], [], np.ones(about.height, dtype=bool)
     for column in columns:
         if column not in about.columns:
-            raise KeyError(f"subjects have no column {column!r}.{nearest(column, about.columns)} They have: {about.columns}.")
+            raise KeyError(
+                f"subjects have no column {column!r}.{nearest(column, about.columns)} They have: {about.columns}."
+            )
         values = about[column]
         if values.dtype.is_numeric():
             numbers = values.cast(pl.Float64).to_numpy().copy()
@@ -244,7 +250,8 @@ def _modality(
         np.unique(gaps, axis=1, return_inverse=True) if gaps.any() else (gaps[:, :1], np.zeros(x.shape[1], dtype=int))
     )
     calls = _are_calls(x)
-    parts, lost, again, spare = [], [], 0, []
+    parts, lost, again = [], [], 0
+    spare: list[int] = []
     few = np.zeros(y.shape[1], dtype=np.int64)
     for k in range(patterns.shape[1]):  # features with the same gaps share their rows
         columns = np.flatnonzero(which.ravel() == k)
@@ -266,7 +273,10 @@ def _modality(
         parts.append(_long(r, wanted, columns, spread, carried))
         again += r.recomputed
         spare = r.dropped if not k else [j for j in spare if j in r.dropped]
-    lost += [(int(d), f"features with fewer than {carriers} carriers or non-carriers", int(few[d])) for d in np.flatnonzero(few)]
+    lost += [
+        (int(d), f"features with fewer than {carriers} carriers or non-carriers", int(few[d]))
+        for d in np.flatnonzero(few)
+    ]
     joined = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
     return joined, lost, again, spare
 
@@ -284,14 +294,11 @@ def _long(
     r: _regressions.Regressions, wanted: np.ndarray, columns: np.ndarray, spread: np.ndarray, carried: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Pairs wanted as long arrays; reasons as codes 0 none, 1 constant, 2 no freedom, 3 nothing left to explain."""
-    if wanted.all():
-        d, j = (z.ravel() for z in np.indices(wanted.shape, dtype=np.int32))
-        take = np.ravel
-    else:
-        d, j = np.nonzero(wanted)
+    at = np.flatnonzero(wanted)
+    d, j = np.divmod(at, len(columns))
 
-        def take(a: np.ndarray) -> np.ndarray:
-            return a[d, j]
+    def take(a: np.ndarray) -> np.ndarray:
+        return a.ravel() if len(at) == a.size else a.ravel()[at]
 
     t, df = take(r.t), r.df[d].astype(np.float64)
     why = np.where(take(r.constant), 1, np.where(df <= 0, 2, np.where(np.isnan(t), 3, 0))).astype(np.uint8)
