@@ -121,9 +121,18 @@ def value(study: Study, subject: str, treatment: str, endpoint: str = "ln_ic50")
 def test_the_study_stands_in_the_home_and_holds_together(study):
     assert study.path == home.studies() / "gdsc2"
     assert study.check() == []
-    assert study.modalities == ["copy_number", "drug_structure", "expression", "mutation"]
+    assert study.modalities == ["copy_number", "driver_events", "drug_structure", "expression", "mutation"]
     assert study.manifest["files"]["outcomes.parquet"]["units"] == {"auc": "fraction", "ln_ic50": "ln(uM)"}
     assert set(study.outcomes["source"]) == {"GDSC2"}
+
+
+def test_driver_events_come_by_cosmic_id(study):
+    events = study.modality("driver_events")
+    carried = {line: set(events.var_names[events[line].X.ravel() == 1]) for line in events.obs_names}
+    assert events.shape == (4, 677)
+    assert {"KRAS mut", "STK11 mut", "CDKN2A mut"} & carried["A549"] >= {"KRAS mut"}
+    assert "PIK3CA mut" in carried["MCF7"] and "KRAS mut" not in carried["MCF7"]
+    assert "BRAF mut" not in set.union(*carried.values())
 
 
 def test_replicates_are_averaged_and_counted(study):
@@ -148,7 +157,9 @@ def test_lines_meet_under_their_spellings(study):
     assert list(expression.var_names) == GENES
     assert study.modality("mutation").X[:, 0].tolist() == [0, 1, 1, 0]
     assert study.modality("copy_number").X[:, 2].tolist() == [0, 1, 1, 0]
-    assert [study.modality(m).X.dtype for m in study.modalities] == [np.int8, np.uint8, np.float32, np.uint8]
+    kinds = {m: study.modality(m).X.dtype for m in study.modalities}
+    assert kinds.pop("copy_number") == np.int8 and kinds.pop("expression") == np.float32
+    assert set(kinds.values()) == {np.dtype(np.uint8)}
     assert study.provenance["matched_without_nci_prefix"] == ["NCI-H2869"]
     facts = {row["subject"]: row for row in study.subjects.rows(named=True)}
     assert facts["A549"] == {
@@ -167,7 +178,9 @@ def test_lines_without_what_is_needed_are_dropped_and_reported(tmp_path, study):
     assert lacking == {"expression": ["Nowhere"], "mutation": ["HL-60", "Nowhere"], "copy_number": ["HL-60", "Nowhere"]}
     more = gdsc.build("gdsc2", tmp_path / "more", **archive(tmp_path), **heard([]))  # by default expression will do
     assert "HL-60" in more.subjects["subject"]
-    assert more.presence().filter(subject="HL-60").row(0)[2:] == (False, True, False, 2)
+    there = more.presence().filter(subject="HL-60").row(0, named=True)
+    found = [there[m] for m in ("copy_number", "driver_events", "expression", "mutation")]
+    assert (found, there["n_outcomes"]) == ([False, True, True, False], 2)
     with pytest.raises(KeyError, match="Did you mean 'expression'"):
         gdsc.build("gdsc2", tmp_path / "other", need=("expresion",), **archive(tmp_path), **heard([]))
 

@@ -6,7 +6,9 @@ the checked archive; nothing of it is installed, imported or unpickled freely.
 Line facts (``gdsc_lines.csv``: COSMIC id, tissue, sub-tissue, TCGA label, microsatellite status) were
 carried over once from ``cosmic_info.csv.gz`` of gdsctools 1.0.1 (BSD 3-clause, (c) 2015- Thomas Cokelaer
 and the GDSCTools Development Team). There the tissue descriptors stand under "GDSC1" and "GDSC2" and the
-microsatellite status under "MMR"; each column was checked against its values.
+microsatellite status under "MMR"; each column was checked against its values. The cancer functional events of 988
+lines (``gdsc_events.csv``: event, COSMIC ids of the lines that carry it; the first row lists all lines that were
+profiled) come from ``genomic_features_v17.csv.gz`` of the same package.
 
 References: Yang et al. 2013, Nucleic Acids Research 41:D955 (GDSC); Iorio et al. 2016, Cell 166:740;
 Barretina et al. 2012, Nature 483:603 (CCLE).
@@ -58,6 +60,7 @@ FACTS: dict[str, type[pl.DataType]] = {
     "tcga": pl.String,
     "msi": pl.String,
 }
+EVENTS: dict[str, type[pl.DataType]] = {"event": pl.String, "cosmic_ids": pl.String}
 PROFILES = {
     "expression": ("GDSC_EXP.pkl", np.float32, "z-score within line"),
     "mutation": ("GDSC_MUT.pkl", np.uint8, "0/1"),
@@ -191,6 +194,9 @@ def _content(members: zipfile.ZipFile, screen: str, need: tuple[str, ...], step:
     for name in PROFILES:
         profiles[name] = _profile(members, name, len(genes))
         step()
+    events = csv.read(
+        (resources.files("workbench.sources") / "gdsc_events.csv").read_bytes(), "gdsc_events.csv", EVENTS
+    )
     smiles = torch_dict.read(_member(members, "SMILES_dict.pkl"), FOLDER + "SMILES_dict.pkl")
 
     heard = pl.concat([f["subject"] for f in raw.values()]).unique().sort().to_list()
@@ -214,6 +220,9 @@ def _content(members: zipfile.ZipFile, screen: str, need: tuple[str, ...], step:
         n: _anndata({s: table[by_key[n][keys[s]]] for s in kept if keys[s] in by_key[n]}, genes, "subject", n)
         for n, table in profiles.items()
     }
+    carried = _events(events, subjects)
+    if carried.n_obs:
+        modalities["driver_events"] = carried
     modalities["drug_structure"] = structures
     step()
     shared = treatments.drop_nulls("compound").group_by("compound").agg(pl.col("treatment").sort()).sort("compound")
@@ -318,6 +327,14 @@ def _treatments(drugs: list[str], smiles: dict[str, Any]) -> tuple[pl.DataFrame,
     )
     bits = dict(zip(known, molecules.fingerprints(list(known.values())), strict=True))
     return frame, _anndata(bits, [f"morgan_{i:04d}" for i in range(molecules.BITS)], "treatment", "drug_structure")
+
+
+def _events(events: pl.DataFrame, subjects: pl.DataFrame) -> AnnData:
+    """Functional events of the subjects whose COSMIC id was profiled."""
+    ids = [{int(i) for i in (text or "").split()} for text in events["cosmic_ids"]]
+    known = subjects.filter(pl.col("cosmic_id").is_in(sorted(ids[0]))).select("subject", "cosmic_id").rows()
+    rows = {name: np.array([cosmic in carriers for carriers in ids[1:]], dtype=np.uint8) for name, cosmic in known}
+    return _anndata(rows, events["event"].to_list()[1:], "subject", "driver_events")
 
 
 def _anndata(rows: dict[str, np.ndarray], columns: list[str], axis: str, name: str) -> AnnData:
