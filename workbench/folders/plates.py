@@ -1,9 +1,9 @@
 """Plate readers' exports with a plate map: raw signal of every well, normalised to the controls of its own plate.
 
 Viability = (signal - mean of blanks) / (mean of vehicle controls - mean of blanks), per plate; without blank wells
-the blank is 0, and that is noted. (Percent of control: Assay Guidance Manual, "Assay Operations for SAR Support", 2012.) The
-map says what is in a well: blocks of the plate's own shape titled compound, dose (unit), line and control, or a table
-with a row a well. The raw signals, the layout and each plate's controls are kept as records.
+the blank is 0, and that is noted (percent of control: Assay Guidance Manual, "Assay Operations for SAR Support", 2012).
+The map says what is in a well: blocks of the plate's own shape titled compound, dose (unit), line and control, or a
+table with a row a well. The raw signals, the layout and each plate's controls are kept as records.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ VALUE = (
     "od",
     "rlu",
     "rfu",
-    "viability",
     "reading",
 )
 VEHICLE = {"dmso", "vehicle", "vehicle control", "negative control", "negative", "neg", "nc", "solvent", "untreated"}
@@ -39,11 +38,7 @@ DEAD = {"positive control", "positive", "pos", "pc"}
 def recognises(files: list[str]) -> bool:
     """A plate map beside at least one other table, named for plates."""
     named = [set(_foreign.words(f)) for f in files if _is_table(f)]
-    return (
-        len(named) > 1
-        and any(w & MAP for w in named)
-        and any(w & (EXPORT | {"map", "platemap", "layout"}) for w in named)
-    )
+    return any(w & MAP for w in named) and any(w & EXPORT and not w & MAP for w in named)
 
 
 def _is_table(name: str) -> bool:

@@ -8,6 +8,7 @@ would load a plug-in, and datasets that declare far more than they store.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,10 @@ def read(data: bytes, file: str, what: str, content: Callable[[h5py.File], Any],
     try:
         with h5py.File(io.BytesIO(data), "r") as handle:
             look(handle, file, foreign=foreign)
-            return content(handle)
+            with warnings.catch_warnings():
+                if foreign:  # another program's age and habits are no news to this one's user
+                    warnings.simplefilter("ignore")
+                return content(handle)
     except FormatError:
         raise
     except Exception as error:  # h5py and anndata raise many kinds on damaged files

@@ -36,8 +36,11 @@ def blocks(rows: list[Row], word: str, notes: Notes) -> pl.DataFrame:
     """
     found: list[tuple[str, int, str, str | None, str]] = []
     titles: dict[str, int] = {}
+    inside: set[tuple[int, int]] = set()  # (row, column) of wells: values 1, 2, ... 12 are no second header
     for index, (number, cells) in enumerate(rows):
         for start, width in _headers(cells):
+            if (index, start) in inside:
+                continue
             at = f"{word} {number}, column {start + 1}"
             expected = SIZES[width]
             lettered: list[Row] = []
@@ -46,6 +49,9 @@ def blocks(rows: list[Row], word: str, notes: Notes) -> pl.DataFrame:
                 if label != expected[len(lettered)]:
                     break
                 lettered.append(below)
+            inside |= {(index + 1 + down, start + c) for down in range(len(lettered)) for c in range(width)}
+            if not lettered:
+                continue
             if len(lettered) < len(expected):
                 missing = expected[len(lettered)]
                 notes.add(at, f"a header of 1 to {width} without its row {missing!r}: the block is left out")

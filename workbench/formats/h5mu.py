@@ -5,7 +5,6 @@ Source: MuData, Bredikhin et al. 2022, Genome Biology 23:42. A written file star
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -48,6 +47,5 @@ def _content(handle: h5py.File, file: str) -> MuData:
         _hdf5.check_matrices(item, file, f"/mod/{name}")
         modalities[name] = item
     rest = {name: anndata.io.read_elem(handle[name]) for name in ROOMS if name in handle}
-    with mudata.set_options(pull_on_update=False), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="(var|obs)_names are not unique", category=UserWarning)
+    with mudata.set_options(pull_on_update=False):
         return mudata.MuData(modalities, axis=int(handle.attrs.get("axis", 0)), **rest)
