@@ -8,9 +8,8 @@ A spelling that is none of a term's own is not mapped: it comes back unmapped, w
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -50,12 +49,15 @@ TERMS: dict[str, dict[str, str | None]] = {
         "RAT": None, "MOUSE": None, "DOG": "C14201", "RABBIT": "C14264", "MONKEY": None, "PIG": None, "HAMSTER": None,
         "GUINEA PIG": None, "HUMAN": None,
     },
-    "strain": {"BEAGLE": "C53897", "NEW ZEALAND": "C114344", "SPRAGUE-DAWLEY": None, "WISTAR": None, "FISCHER 344": None},
+    "strain": {
+        "BEAGLE": "C53897", "NEW ZEALAND": "C114344", "SPRAGUE-DAWLEY": None, "WISTAR": None, "FISCHER 344": None,
+    },
     "sex": {"F": "C16576", "M": "C20197", "U": "C17998"},
     "specimen": {
-        **dict(pair.split("=") for pair in re.split(r";\s+", SPECIMENS.strip())),
+        **dict(pair.split("=") for pair in " ".join(SPECIMENS.split()).split("; ")),
         **dict.fromkeys((
-            "GLAND, PREPUTIAL", "GLAND, CLITORAL", "JOINT, STIFLE", "NOSE", "SITE, MICROCHIP", "SUBCUTIS", "BILE", "CSF",
+            "GLAND, PREPUTIAL", "GLAND, CLITORAL", "JOINT, STIFLE", "NOSE", "SITE, MICROCHIP", "SUBCUTIS",
+            "BILE", "CEREBROSPINAL FLUID",
         )),
     },
     "route": {
@@ -64,7 +66,8 @@ TERMS: dict[str, dict[str, str | None]] = {
     },
     "finding": dict.fromkeys((
         "UNREMARKABLE", "ATROPHY", "CONGESTION", "CYST", "DEGENERATION", "EDEMA", "EROSION", "FIBROSIS", "HEMORRHAGE",
-        "HYPERPLASIA", "HYPERTROPHY", "INFLAMMATION", "METAPLASIA", "MINERALIZATION", "NECROSIS", "ULCER", "VACUOLATION",
+        "HYPERPLASIA", "HYPERTROPHY", "INFLAMMATION", "METAPLASIA", "MINERALIZATION", "NECROSIS", "ULCER",
+        "VACUOLATION",
     )),
     "severity": {
         "MINIMAL": "C25570", "MILD": "C70666", "MODERATE": "C61376", "MARKED": "C48662", "SEVERE": None,
@@ -91,6 +94,7 @@ SYNONYMS: dict[str, dict[str, str]] = {  # other spellings of the very same thin
         "STERNUM": "BONE, STERNUM", "FEMUR": "BONE, FEMUR", "BLOOD": "WHOLE BLOOD", "TESTES": "TESTIS",
         "OVARIES": "OVARY", "KIDNEYS": "KIDNEY", "LUNGS": "LUNG", "EYES": "EYE", "GALL BLADDER": "GALLBLADDER",
         "SEMINAL VESICLES": "GLAND, SEMINAL VESICLE", "ADRENALS": "GLAND, ADRENAL", "EPIDIDYMIDES": "EPIDIDYMIS",
+        "CSF": "CEREBROSPINAL FLUID",
     },
     "route": {
         "PO": "ORAL", "PER OS": "ORAL", "GAVAGE": "ORAL GAVAGE", "IV": "INTRAVENOUS", "I.V.": "INTRAVENOUS",
@@ -172,7 +176,7 @@ def is_normal(source: str) -> bool:
     return find("finding", source).term == "UNREMARKABLE"
 
 
-def table(sources: dict[str, Iterable[str | None]]) -> pl.DataFrame:
+def table(sources: Mapping[str, Iterable[str | None]]) -> pl.DataFrame:
     """Every distinct source term by kind: kind, source, term, code, codelist, concept, hint, n (times it occurs)."""
     rows = []
     for kind, values in sources.items():
