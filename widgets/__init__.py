@@ -9,14 +9,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.animal_study import AnimalStudy
+    from widgets.audit_board import AuditBoard
+    from widgets.cohort_builder import CohortBuilder
+    from widgets.dose_response import DoseResponse
+    from widgets.embedding_explorer import EmbeddingExplorer
+    from widgets.growth_curves import GrowthCurves
+    from widgets.linked import Selection
     from widgets.prediction_explorer import PredictionExplorer
     from widgets.study_browser import StudyBrowser
     from widgets.training_panel import TrainingPanel
 
-__all__ = ["PredictionExplorer", "StudyBrowser", "TrainingPanel"]
+__all__ = [
+    "AnimalStudy",
+    "AuditBoard",
+    "CohortBuilder",
+    "DoseResponse",
+    "EmbeddingExplorer",
+    "GrowthCurves",
+    "PredictionExplorer",
+    "Selection",
+    "StudyBrowser",
+    "TrainingPanel",
+]
 
 _ROOMS = {
+    "AnimalStudy": "widgets.animal_study",
+    "AuditBoard": "widgets.audit_board",
+    "CohortBuilder": "widgets.cohort_builder",
+    "DoseResponse": "widgets.dose_response",
+    "EmbeddingExplorer": "widgets.embedding_explorer",
+    "GrowthCurves": "widgets.growth_curves",
     "PredictionExplorer": "widgets.prediction_explorer",
+    "Selection": "widgets.linked",
     "StudyBrowser": "widgets.study_browser",
     "TrainingPanel": "widgets.training_panel",
 }

@@ -8,11 +8,11 @@ import polars as pl
 from workbench.tables import TableError
 
 ENDPOINT = "tumour_volume"
-JUDGED_FROM = 10.0  # days: mRECIST looks at no change before (Gao et al. 2015, Nature Medicine 21:1318)
 LONGEST = 60  # days of an arm at which its middle is drawn
 HOW = (
     "The middle of an arm is drawn while at least half of its models, and three, are still measured; a volume between two "
-    "measured days is interpolated on the log scale. The best change is the lowest from day 10 on."
+    "measured days is interpolated on the log scale. The best change is the lowest from day 10 on; calls are mRECIST's "
+    "(Gao et al. 2015)."
 )
 
 
@@ -41,16 +41,6 @@ def curves_of(outcomes: pl.DataFrame) -> pl.DataFrame:
         .group_by("treatment", "subject", maintain_order=True)
         .agg(pl.col("unit").first(), "day", "volume")
     )
-
-
-def best_changes(curves: pl.DataFrame) -> pl.DataFrame:
-    """With ``best``: the lowest change from the first day on, in per cent, at day 10 or later; null if none is."""
-    best = []
-    for day, volume in curves.select("day", "volume").iter_rows():
-        days, sizes = np.asarray(day), np.asarray(volume)
-        later = sizes[(days - days[0] >= JUDGED_FROM)]
-        best.append(float(100 * (later.min() / sizes[0] - 1)) if len(later) and sizes[0] > 0 else None)
-    return curves.with_columns(pl.Series("best", best, dtype=pl.Float64))
 
 
 def middles(curves: pl.DataFrame) -> dict[str, np.ndarray]:
@@ -83,19 +73,55 @@ def middles(curves: pl.DataFrame) -> dict[str, np.ndarray]:
     return {"grid_day": days, **{name: np.maximum(0, np.expm1(value)) for name, value in given.items()}}
 
 
-def called(curves: pl.DataFrame, outcomes: pl.DataFrame, calls: pl.DataFrame | None) -> pl.DataFrame:
-    """With ``call`` (CR, PR, SD, PD or null) of each curve, from ``calls``."""
-    if calls is None:
-        return curves.with_columns(call=pl.lit(None, pl.String))
-    if missing := [c for c in ("subject", "treatment", "call") if c not in calls.columns]:
-        raise TableError(f"calls: column {missing[0]!r} is missing; found {calls.columns}.")
-    known = calls.select(pl.col("subject", "treatment", "call").cast(pl.String)).unique(["subject", "treatment"])
-    return curves.join(known, on=["subject", "treatment"], how="left", maintain_order="left")
+def _as_outcomes(curves: pl.DataFrame) -> pl.DataFrame:
+    points = curves.select("subject", "treatment", "unit", "day", "volume").explode(
+        "day", "volume", empty_as_null=False
+    )
+    return points.select(
+        "subject", "treatment", "unit", endpoint=pl.lit(ENDPOINT), time_h=pl.col("day") * 24, value="volume"
+    )
 
 
-def arms_of(curves: pl.DataFrame, outcomes: pl.DataFrame, control: str | None) -> pl.DataFrame:
-    """One row an arm: treatment, n, tgi, tgi_low, tgi_high, tgi_note; the control first, then the most measured."""
+def called(curves: pl.DataFrame, calls: pl.DataFrame | None = None) -> pl.DataFrame:
+    """With ``call`` (CR, PR, SD, PD or null) and ``best`` (lowest change from day 10 on, per cent) of each curve.
+
+    Both are ``workbench.assays.growth``'s; ``calls`` (subject, treatment, call), where given, goes before its calls.
+
+    Raises
+    ------
+    TableError
+        ``calls`` lacks a column.
+    """
+    from workbench.assays import growth
+
+    names = ["subject", "treatment"]
+    judged = curves.filter(pl.col("volume").list.first() > 0)  # no change from a baseline of nothing
+    if judged.is_empty():
+        return curves.with_columns(call=pl.lit(None, pl.String), best=pl.lit(None, pl.Float64))
+    own = growth.from_outcomes(_as_outcomes(judged)).select(*names, "call", best="best_response_percent")
+    if calls is not None:
+        if missing := [c for c in (*names, "call") if c not in calls.columns]:
+            raise TableError(f"calls: column {missing[0]!r} is missing; found {calls.columns}.")
+        given = calls.select(pl.col(*names, "call").cast(pl.String)).unique(names, keep="first", maintain_order=True)
+        own = own.drop("call").join(given, on=names, how="left")
+    return curves.join(own, on=names, how="left", maintain_order="left")
+
+
+def arms_of(curves: pl.DataFrame, control: str | None) -> tuple[pl.DataFrame, float | None]:
+    """(arms, day): one row an arm with treatment, n, tgi, tgi_low, tgi_high, the control first, then the most measured.
+
+    Growth inhibition is ``workbench.assays.growth.arms``'s at ``day``: the last on which half of the controls are still
+    measured. Without a control there is neither.
+    """
+    from workbench.assays import growth
+
     arms = curves.group_by("treatment").agg(pl.len().cast(pl.Int64).alias("n"))
     arms = arms.sort(pl.col("treatment") != pl.lit(control or ""), -pl.col("n"), "treatment")
-    nothing = {name: pl.lit(None, pl.Float64) for name in ("tgi", "tgi_low", "tgi_high")}
-    return arms.with_columns(**nothing, tgi_note=pl.lit(None, pl.String))
+    judged = curves.filter(pl.col("volume").list.first() > 0)
+    ends = judged.filter(pl.col("treatment") == pl.lit(control or ""))["day"].list.last()
+    if control is None or ends.is_empty():
+        return arms.with_columns(pl.lit(None, pl.Float64).alias(c) for c in ("tgi", "tgi_low", "tgi_high")), None
+    day = float(ends.quantile(0.5, "higher") or 0)
+    found = growth.arms(_as_outcomes(judged), control=control, day=day)
+    own = found.select("treatment", tgi="tgi_percent", tgi_low="tgi_low_percent", tgi_high="tgi_high_percent")
+    return arms.join(own, on="treatment", how="left", maintain_order="left"), day

@@ -6,7 +6,8 @@ const DOSE_CSS = `
 .wb-dose{container-type:inline-size;}
 .wb-dose .cols{display:grid;grid-template-columns:248px minmax(0,1fr);gap:16px 20px;}
 .wb-dose .cols>div{min-width:0;}
-.wb-dose .pair{display:grid;gap:10px;}
+.wb-dose .pair{display:grid;gap:10px;align-content:start;}
+.wb-dose .pair .list+button{margin-top:6px;}
 .wb-dose .row .name{flex:1 1 auto;}
 .wb-dose .row.some{font-weight:600;}
 .wb-dose canvas.over{cursor:ew-resize;touch-action:pan-y;}
@@ -159,16 +160,22 @@ function render({ model, el }) {
       });
       c.setLineDash([]);
     });
-    shown.forEach((curve, k) => mark(curve, k, half));
+    const taken = []; // intervals that would lie upon each other are drawn on rows of their own
+    shown.forEach((curve, k) => {
+      if (flat(curve) || curve.ic50 === null) return;
+      const wide = (v, d) => area.sx(v ?? curve.ic50) + d, a = wide(curve.state ? null : curve.ic50_low, -9), b = wide(curve.state ? null : curve.ic50_high, curve.state ? 26 : 9);
+      const row = [0, 1, -1, 2, -2, 3, -3, 4].find((r) => !taken.some((t) => t.r === r && t.a < b && a < t.b)) ?? 0;
+      taken.push({ r: row, a, b });
+      mark(curve, k, area.sy(half) - row * 11);
+    });
     if (room > 16) names();
     overlay();
     figures();
   }
 
   /** IC50 with its interval, or an arrow out of the tested range. */
-  function mark(curve, k, half) {
-    const { c } = area, t = paint(k), up = area.sy(half) + (k - (shown.length - 1) / 2) * Math.min(9, 50 / shown.length);
-    if (flat(curve) || curve.ic50 === null) return;
+  function mark(curve, k, up) {
+    const { c } = area, t = paint(k);
     c.strokeStyle = c.fillStyle = t.color;
     c.lineWidth = 2;
     const clip = (v) => Math.max(area.left, Math.min(area.right, area.sx(v)));

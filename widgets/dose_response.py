@@ -8,7 +8,7 @@ The index of all curves crosses once; points, curve and band cross for the few t
 
 ``frame_bytes``. Header: ``version``, ``dose_unit``, ``label``, ``unit``, ``full`` (the untreated response: 1 or 100),
 ``low``, ``high`` (doses tested), ``level``, ``how``, ``curves`` [{subject, treatment, from, to, ic50, ic50_low,
-ic50_high, state, flags}]. Columns: ``start`` i4 (curves + 1) of ``dose``, ``value`` f4; ``mean_start`` i4 (curves + 1)
+ic50_high, state, flags}]. Values are fractions of the untreated response. Columns: ``start`` i4 (curves + 1) of ``dose``, ``value`` f4; ``mean_start`` i4 (curves + 1)
 of ``mean_dose``, ``mean`` f4; ``grid`` f4 (G, log10 of the dose); ``mid``, ``lower``, ``upper`` f4 (curves * G).
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import traitlets as t
 
-from widgets._dose import ENDPOINT, GRID, HOW, KEY, LEVEL, curve, fits_of, interval, points_of
+from widgets._dose import ENDPOINT, GRID, HOW, KEY, drawn, fits_of, points_of, suffix_of
 from widgets._parts import esm, pack
 from widgets._selected import Selects
 from widgets.linked import Selection
@@ -30,6 +30,7 @@ from workbench.text import nearest
 
 __all__ = ["ENDPOINT", "DoseResponse"]
 
+LEVEL = 0.95
 MOST = 8  # curves side by side: as many as there are colours
 FIRST = 4  # shown at the start
 
@@ -45,7 +46,7 @@ class DoseResponse(Selects, anywidget.AnyWidget):
     Parameters
     ----------
     points : polars frame of ``tables.OUTCOMES``; endpoint ``viability`` with a dose is read, the rest ignored
-    fits : one row a curve, as ``workbench.assays.dose_response.fit`` gives it; without it only points are drawn
+    fits : one row a curve, as ``workbench.assays.dose_response.fit`` gives it, which is asked by default
     selection : what is selected, shared with other widgets
     title, note : heading, and a remark above the plot (such as "Synthetic data"); shown as text
 
@@ -90,11 +91,10 @@ class DoseResponse(Selects, anywidget.AnyWidget):
         title: str = "",
         note: str = "",
     ) -> None:
-        self._points = points_of(points)
-        self._fits = fits_of(fits, self._points)
+        self._points = points_of(points, None if fits is None else suffix_of(fits))
+        self._dose_unit = str(self._points["dose_unit"][0]) if len(self._points) else "uM"
+        self._fits = fits_of(self._fitted() if fits is None else fits, self._points)
         self._names = {c: self._fits[c].unique().sort().to_list() for c in KEY}
-        self._unit = str(self._points["unit"][0]) if len(self._points) else "fraction"
-        self._dose_unit = (str(self._points["dose_unit"][0]) if len(self._points) else "").replace("uM", "\u00b5M")
         index = pack(
             {
                 "subject_of": _code(self._fits["subject"], self._names["subject"]),
@@ -105,14 +105,20 @@ class DoseResponse(Selects, anywidget.AnyWidget):
             version=1,
             subjects=self._names["subject"],
             treatments=self._names["treatment"],
-            dose_unit=self._dose_unit,
+            dose_unit=self._dose_unit.replace("uM", "\u00b5M"),
         )
         super().__init__(index_bytes=index, theme=theme(), title=title, note=note)
         with self.hold_trait_notifications():
             self._begin()
         self.join(selection)
 
-    def _begin(self, _: Any = None) -> None:
+    def _fitted(self) -> pl.DataFrame:
+        from workbench.assays import dose_response
+
+        points = self._points.with_columns(unit=pl.lit("fraction"))
+        return dose_response.fit(points, dose_unit=self._dose_unit)
+
+    def _begin(self) -> None:
         """The name with the most curves, and the first of its partners."""
         names = self._names[self.by]
         if self.one not in names:
@@ -171,13 +177,14 @@ class DoseResponse(Selects, anywidget.AnyWidget):
 
     @property
     def reading(self) -> pl.DataFrame:
-        """subject, treatment, predicted, low, high of the drawn curves at ``dose`` (in the response's own unit)."""
+        """subject, treatment, predicted, low, high of the drawn curves at ``dose`` (fractions of the untreated response)."""
         rows = []
         for row in self.shown.iter_rows(named=True):
             points = self._of(row)
             doses = np.sort(points["dose"].unique().to_numpy())
-            at = np.log10([self.dose if self.dose > 0 else float(np.sqrt(doses[0] * doses[-1]))])
-            middle, low, high = self._drawn(row, points, at)
+            doses = doses[doses > 0]
+            at = np.array([self.dose if self.dose > 0 else float(np.sqrt(doses[0] * doses[-1]))])
+            middle, low, high = drawn(points, at, row["state"] == 2)
             rows.append((row["subject"], row["treatment"], float(middle[0]), float(low[0]), float(high[0])))
         names = ["predicted", "low", "high"]
         return pl.DataFrame(
@@ -187,27 +194,17 @@ class DoseResponse(Selects, anywidget.AnyWidget):
     def _of(self, row: dict[str, Any]) -> pl.DataFrame:
         return self._points.filter((pl.col("subject") == row["subject"]) & (pl.col("treatment") == row["treatment"]))
 
-    def _drawn(self, row: dict[str, Any], points: pl.DataFrame, grid: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Curve and interval (3 arrays as long as ``grid``) in the unit of the points, NaN where nothing was fitted."""
-        if any(row[name] is None for name in ("top", "bottom", "hill", "log10_ec50")):
-            return tuple(np.full(len(grid), np.nan) for _ in range(3))
-        scale = self._full  # fits are of the fraction
-        low, high = interval(row, np.log10(points["dose"].to_numpy()), points["value"].to_numpy() / scale, grid)
-        return curve(row, grid) * scale, low * scale, high * scale
-
-    @property
-    def _full(self) -> float:
-        return 100.0 if self._unit in ("%", "percent") else 1.0
-
     def _pack(self, shown: pl.DataFrame) -> bytes:
         found = [(row, self._of(row)) for row in shown.iter_rows(named=True)]
+        whole = [(row["state"] == 2, points) for row, points in found]
+        found = [(row, points.filter(pl.col("dose") > 0)) for row, points in found]  # no place for 0 on a log axis
         doses = np.concatenate([np.empty(0), *(points["dose"].to_numpy() for _, points in found)])
         low, high = (float(doses.min()), float(doses.max())) if len(doses) else (0.01, 10.0)
         if not low < high:
             low, high = low / 3, high * 3
         grid = np.linspace(np.log10(low / 1.4), np.log10(high * 1.4), GRID)
         means = [p.group_by("dose", maintain_order=True).agg(pl.col("value").mean()) for _, p in found]
-        lines = [self._drawn(row, points, grid) for row, points in found]
+        lines = [drawn(points, 10**grid, flat) for flat, points in whole]
 
         def joined(arrays: list[Any]) -> np.ndarray:
             return np.concatenate([np.empty(0), *arrays]).astype(np.float32)
@@ -222,13 +219,11 @@ class DoseResponse(Selects, anywidget.AnyWidget):
             "grid": grid.astype(np.float32),
             **{name: joined([line[i] for line in lines]) for i, name in enumerate(("mid", "lower", "upper"))},
         }
-        told = [*KEY, "ic50", "ic50_low", "ic50_high", "state", "flags"]
-        curves: list[dict[str, Any]] = []
-        for row, points in found:
-            ends = {"from": float(points["dose"].min()), "to": float(points["dose"].max())}  # type: ignore[arg-type]
-            several = [] if (row["curves"] or 1) == 1 else [f"the first of {row['curves']} fits of this pair"]
-            curves.append({**{c: row[c] for c in told}, **ends, "flags": [*(row["flags"] or []), *several]})
+        curves = [
+            {**row, "from": float(points["dose"].min() or low), "to": float(points["dose"].max() or high)}  # type: ignore[arg-type]
+            for row, points in found
+        ]
         return pack(
-            columns, version=1, dose_unit=self._dose_unit, label="Viability", unit=self._unit, full=self._full, low=low,
-            high=high, level=LEVEL, how=HOW, curves=curves,
+            columns, version=1, dose_unit=self._dose_unit.replace("uM", "\u00b5M"), label="Viability",
+            unit="fraction of untreated", full=1.0, low=low, high=high, level=LEVEL, how=HOW, curves=curves,
         )  # fmt: skip

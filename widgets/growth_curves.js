@@ -199,7 +199,7 @@ function render({ model, el }) {
     const count = (a, i) => curves.filter((k) => columns.arm_of[k] === a && columns.call[k] === i).length;
     const tgi = header.arms.some((arm) => arm.tgi !== null);
     const called = [...seen].some((i) => i >= 0);
-    const head = ["Arm", "curves", ...(called ? [...CALLS.map(([name]) => name), "calls"] : []), ...(tgi ? [`TGI, %${header.control ? ` against ${header.control}` : ""}`] : [])];
+    const head = ["Arm", "curves", ...(called ? [...CALLS.map(([name]) => name), "calls"] : []), ...(tgi ? [`TGI at day ${short(header.day)}, % (95 % interval)`] : [])];
     table.hidden = !arms.length;
     table.replaceChildren(h("table", { class: "plain" },
       h("thead", {}, h("tr", {}, ...head.map((text, i) => h("th", { text, scope: "col", class: i && text !== "calls" ? "num" : null })))),
@@ -208,7 +208,7 @@ function render({ model, el }) {
         const strip = h("span", { class: "calls", "aria-hidden": "true" }, ...counts.map((n, i) => h("i", { style: { width: `${(100 * n) / Math.max(1, all)}%`, background: `var(--wb-${CALLS[i][1]})` } })));
         return h("tr", {}, h("th", { scope: "row", text: arm.name }), h("td", { class: "num", text: whole(arm.n) }),
           ...(called ? [...counts.map((n) => h("td", { class: "num", text: whole(n) })), h("td", {}, strip)] : []),
-          ...(tgi ? [h("td", { class: "num", text: arm.tgi === null ? arm.tgi_note || "\u2013" : `${short(arm.tgi)}${arm.tgi_low === null ? "" : ` (${short(arm.tgi_low)} to ${short(arm.tgi_high)})`}` })] : []));
+          ...(tgi ? [h("td", { class: "num", text: arm.tgi === null ? (arm.name === header.control ? "control" : "\u2013") : `${short(arm.tgi)}${arm.tgi_low === null ? "" : ` (${short(arm.tgi_low)} to ${short(arm.tgi_high)})`}` })] : []));
       }))));
   }
 

@@ -2,7 +2,7 @@
 
 One curve is one subject under one treatment (its arm). Layout of ``frame_bytes`` (container: ``widgets._parts.pack``).
 Header: ``version``, ``unit``, ``how`` (what the middle and the bars are, in words), ``control`` (name or null),
-``subjects`` [name], ``arms`` [{name, n, tgi, tgi_low, tgi_high, tgi_note}]. Columns: of the curves ``arm_of`` i2,
+``day`` (of the inhibition, or null), ``subjects`` [name], ``arms`` [{name, n, tgi, tgi_low, tgi_high}]. Columns: of the curves ``arm_of`` i2,
 ``subject_of`` i4, ``call`` i1 (0 CR, 1 PR, 2 SD, 3 PD, -1 not called), ``best`` f4 (per cent, NaN too short) and
 ``start`` i4 (curves + 1); of the points ``day`` f4 and ``volume`` f4; of the arms ``grid_start`` i4 (arms + 1); of their
 grids ``grid_day``, ``median``, ``q25``, ``q75``, ``mean``, ``low``, ``high``, all f4.
@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import traitlets as t
 
-from widgets._growth import ENDPOINT, HOW, arms_of, best_changes, called, curves_of, middles
+from widgets._growth import ENDPOINT, HOW, arms_of, called, curves_of, middles
 from widgets._parts import esm, pack
 from widgets._selected import Selects
 from widgets.linked import Selection
@@ -31,7 +31,7 @@ CALLS = ("CR", "PR", "SD", "PD")
 FIRST = 4  # arms shown at the start
 
 
-def _pack(curves: pl.DataFrame, arms: pl.DataFrame, grids: list[dict[str, np.ndarray]], control: str | None) -> bytes:
+def _pack(curves: pl.DataFrame, arms: pl.DataFrame, grids: list[dict[str, np.ndarray]], **told: Any) -> bytes:
     """``curves`` has one row a curve with lists ``day`` and ``volume``; ``arms`` and ``grids`` are in the same order."""
     names = arms["treatment"].to_list()
     subjects = curves["subject"].unique(maintain_order=True).to_list()
@@ -62,7 +62,7 @@ def _pack(curves: pl.DataFrame, arms: pl.DataFrame, grids: list[dict[str, np.nda
         version=1,
         unit=unit.replace("mm3", "mm\u00b3"),
         how=HOW,
-        control=control,
+        **told,
         subjects=subjects,
         arms=[{"name": row.pop("treatment"), **row} for row in arms.to_dicts()],
     )
@@ -74,8 +74,7 @@ class GrowthCurves(Selects, anywidget.AnyWidget):
     Parameters
     ----------
     outcomes : polars frame of ``tables.OUTCOMES``; endpoint ``tumour_volume`` with ``time_h`` is read, the rest ignored
-    calls : one row a curve (subject, treatment) with its mRECIST call, as ``workbench.assays.growth`` gives it;
-        by default it is asked for them
+    calls : subject, treatment, call, where calls were made elsewhere; by default ``workbench.assays.growth`` makes them
     control : the arm that growth inhibition is measured against
     selection : what is selected, shared with other widgets
     title, note : heading, and a remark above the plots (such as "Synthetic data"); shown as text
@@ -113,17 +112,22 @@ class GrowthCurves(Selects, anywidget.AnyWidget):
         title: str = "",
         note: str = "",
     ) -> None:
-        curves = best_changes(curves_of(outcomes))
+        curves = called(curves_of(outcomes), calls)
         names = curves["treatment"].unique().to_list()
         if control is not None and control not in names:
-            raise TableError(f"control {control!r} is no arm here.{nearest(control, names)} Arms: {sorted(names)[:12]}.")
-        curves = called(curves, outcomes, calls)
-        arms = arms_of(curves, outcomes, control)
+            raise TableError(
+                f"control {control!r} is no arm here.{nearest(control, names)} Arms: {sorted(names)[:12]}."
+            )
+        arms, day = arms_of(curves, control)
         self._curves, self._names = curves, arms["treatment"].to_list()
         grids = [middles(curves.filter(pl.col("treatment") == name)) for name in self._names]
         first = self._names[:FIRST]
         super().__init__(
-            frame_bytes=_pack(curves, arms, grids, control), theme=theme(), title=title, note=note, arms=first
+            frame_bytes=_pack(curves, arms, grids, control=control, day=day),
+            theme=theme(),
+            title=title,
+            note=note,
+            arms=first,
         )
         self.join(selection)
 
@@ -131,7 +135,9 @@ class GrowthCurves(Selects, anywidget.AnyWidget):
     def _known(self, proposal: Any) -> list[str]:
         for name in proposal["value"]:
             if name not in self._names:
-                raise t.TraitError(f"arm {name!r} is not among the {len(self._names)} here.{nearest(name, self._names)}")
+                raise t.TraitError(
+                    f"arm {name!r} is not among the {len(self._names)} here.{nearest(name, self._names)}"
+                )
         return list(dict.fromkeys(proposal["value"]))
 
     @property

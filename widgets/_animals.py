@@ -1,0 +1,185 @@
+"""An animal study as the widget draws it: arms, weights by day, one measure by arm with its test, findings by organ."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+WEIGHT = "body_weight"
+SEVERITY = {"minimal": 1, "mild": 2, "slight": 2, "moderate": 3, "marked": 4, "severe": 5}
+NORMAL = (
+    "normal", "no abnormality", "no abnormalities", "no abnormality detected", "unremarkable", "no visible lesions",
+    "no gross findings", "within normal limits", "not remarkable", "no findings", "no remarkable findings", "no lesion",
+    "no lesions",
+)  # fmt: skip
+DOMAINS = {"mi": "microscopic", "ma": "macroscopic", "cl": "clinical signs"}
+ORGAN_WEIGHT = re.compile(r"^(weight|owbw|owbr|organ weight)\b", re.IGNORECASE)
+EXPOSURE = "concentration"
+_SEX = re.compile(r"^(?:females?|males?|[mf])\b[\s,:-]*|[\s,:-]+(?:females?|males?|[mf])$", re.IGNORECASE)
+
+
+def arms_of(subjects: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(arms, subjects): arms by dose, the control (dose 0) first; subjects with sex (M, F or U) and ``group``, the arm.
+
+    Arms that differ by nothing but the sex in their name are one: "M - Vehicle" and "F - Vehicle" are Vehicle.
+    ``arms`` has group (number), arm, dose, unit, n, males, females, kind ("" main, "R" recovery, "TK" toxicokinetics, by
+    the words of the name), against (the group it is compared with: dose 0 of its kind, else of the main arms).
+    """
+    has = set(subjects.columns)
+
+    def column(name: str, kind: type[pl.DataType]) -> pl.Expr:
+        return (pl.col(name) if name in has else pl.lit(None)).cast(kind).alias(name)
+
+    sex = column("sex", pl.String).str.to_uppercase().str.slice(0, 1)
+    frame = subjects.select(
+        pl.col("subject").cast(pl.String), column("arm", pl.String), column("arm_dose", pl.Float64),
+        column("arm_dose_unit", pl.String),
+        pl.when(sex.is_in(["M", "F"])).then(sex).otherwise(pl.lit("U")).alias("sex"),
+    )  # fmt: skip
+    plain = frame["arm"].fill_null("no arm given").map_elements(lambda s: _SEX.sub("", s) or s, return_dtype=pl.String)
+    frame = frame.with_columns(plain.alias("arm"))
+    arms = frame.group_by("arm", "arm_dose", "arm_dose_unit", maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("n"),
+        *((pl.col("sex") == s).sum().cast(pl.Int64).alias(name) for s, name in (("M", "males"), ("F", "females"))),
+    )
+    arms = arms.sort("arm_dose", nulls_last=True, maintain_order=True).with_row_index("group")
+    key = ["arm", "arm_dose", "arm_dose_unit"]
+    frame = frame.join(arms.select("group", *key), on=key, how="left", nulls_equal=True, maintain_order="left")
+    name = pl.col("arm").str.to_lowercase()
+    satellite = pl.when(name.str.contains(r"\btk\b|toxicokinetic|satellite")).then(pl.lit("TK")).otherwise(pl.lit(""))
+    kind = pl.when(name.str.contains("recover")).then(pl.lit("R")).otherwise(satellite)
+    arms = arms.with_columns(kind=kind)
+    bases = {row["kind"]: row["group"] for row in reversed(arms.filter(pl.col("arm_dose") == 0).to_dicts())}
+    against = [bases.get(k, bases.get("")) for k in arms["kind"]]
+    arms = arms.with_columns(pl.Series("against", against, dtype=pl.Int64))
+    return arms.rename({"arm_dose": "dose", "arm_dose_unit": "unit"}), frame.select("subject", "sex", "group")
+
+
+def measured(outcomes: pl.DataFrame, people: pl.DataFrame) -> pl.DataFrame:
+    """Outcomes of these animals: subject, sex, group, endpoint, unit, day, value (mean of a repeated day), censored."""
+    texts = ["subject", "endpoint", "unit"]
+    rows = outcomes.select(pl.col(texts).cast(pl.String), (pl.col("time_h") / 24).alias("day"), "value", "censored")
+    rows = rows.join(people, on="subject", how="inner", maintain_order="left")
+    return rows.group_by("subject", "sex", "group", "endpoint", "unit", "day", maintain_order=True).agg(
+        pl.col("value").mean(), pl.col("censored").first()
+    )
+
+
+def means(values: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """``by``, n, mean, low and high: the 95 % t interval of each group's mean (Student 1908), null for one animal."""
+    from scipy import stats
+
+    one = pl.col("value")
+    found = values.group_by(by).agg(pl.len().cast(pl.Int64).alias("n"), one.mean().alias("mean"), one.std().alias("sd"))
+    n = found["n"].to_numpy()
+    half = pl.Series("half", stats.t.ppf(0.975, np.maximum(n - 1, 1)) / np.sqrt(n)) * found["sd"]
+    found = found.with_columns(low=pl.col("mean") - half, high=pl.col("mean") + half)
+    return found.drop("sd").sort(by)
+
+
+def weights(rows: pl.DataFrame) -> pl.DataFrame:
+    """Body weight: group, sex, day, n, mean, low, high; days on which fewer than two are weighed are left out."""
+    own = rows.filter((pl.col("endpoint") == WEIGHT) & pl.col("day").is_finite())
+    return means(own, "group", "sex", "day").filter(pl.col("n") > 1)
+
+
+def one_measure(rows: pl.DataFrame, endpoint: str, day: float | None) -> pl.DataFrame:
+    """One value an animal of ``endpoint``: that of ``day``, or each animal's last one."""
+    own = rows.filter(pl.col("endpoint") == endpoint)
+    if day is not None:
+        return own.filter((pl.col("day") - day).abs() < 1e-6)
+    return own.sort("day", maintain_order=True).unique("subject", keep="last", maintain_order=True)
+
+
+def compared(values: pl.DataFrame, against: list[int | None]) -> pl.DataFrame:
+    """Arms of one measure: sex, group, n, mean, low, high, fold (of the control's mean), p, verdict.
+
+    ``against`` tells each arm's control. ``p`` is Dunnett's (1955, J Am Stat Assoc 50:1096) over the arms of one control
+    within a sex, two-sided; null for a control, and where an arm or its control has fewer than three values.
+    ``verdict``: "higher", "lower" (p < 0.05) or "no difference shown".
+    """
+    from scipy import stats
+
+    found = means(values, "sex", "group")
+    average = {(sex, g): mean for sex, g, mean in found.select("sex", "group", "mean").iter_rows()}
+    p: dict[tuple[str, int], float] = {}
+    for sex in found["sex"].unique(maintain_order=True):
+        own = values.filter(pl.col("sex") == sex)
+        samples = {g: own.filter(pl.col("group") == g)["value"].to_numpy() for g in own["group"].unique().sort()}
+        for base in {a for a in against if a is not None and len(samples.get(a, ())) >= 3}:
+            asked = [g for g in samples if against[g] == base and g != base and len(samples[g]) >= 3]
+            if asked and any(np.ptp(samples[g]) > 0 for g in (base, *asked)):
+                rng = np.random.default_rng(0)  # its integral is drawn: the same numbers give the same p
+                test = stats.dunnett(*(samples[g] for g in asked), control=samples[base], rng=rng)
+                p.update({(sex, g): float(v) for g, v in zip(asked, test.pvalue, strict=True)})
+    key = list(found.select("sex", "group").iter_rows())
+    bases = [average.get((sex, a)) if (a := against[g]) is not None else None for sex, g in key]
+    fold = [average[k] / base if base is not None and base > 0 else None for k, base in zip(key, bases, strict=True)]
+    frame = found.with_columns(
+        pl.Series("fold", fold, dtype=pl.Float64), pl.Series("p", [p.get(k) for k in key], dtype=pl.Float64)
+    )
+    more = pl.Series([base is not None and average[k] > base for k, base in zip(key, bases, strict=True)])
+    way = pl.when(more).then(pl.lit("higher")).otherwise(pl.lit("lower"))
+    verdict = pl.when(pl.col("p") < 0.05).then(way).when(pl.col("p") >= 0.05).then(pl.lit("no difference shown"))
+    return frame.with_columns(verdict.alias("verdict"))
+
+
+def findings(
+    domain: str, record: pl.DataFrame, people: pl.DataFrame, against: list[int | None]
+) -> list[dict[str, Any]]:
+    """Findings of one SEND domain, those that rise most above the control first.
+
+    Returns
+    -------
+    list of dict
+        domain, organ, finding and ``cells``, one an arm: {"animals": [name], "of": animals looked at, "severity": mean
+        grade or None}. An organ's animals are those with a record of it; where a domain writes down no normal organ of
+        that name, every animal with any record of the domain counts as looked at.
+    """
+    upper = domain.upper()
+    names = {c.upper(): c for c in record.columns}
+
+    def column(*wanted: str) -> pl.Expr:
+        found = next((names[w] for w in wanted if w in names), None)
+        return (pl.lit("") if found is None else pl.col(found).cast(pl.String).fill_null("")).alias(wanted[-1])
+
+    rows = record.select(
+        column("USUBJID", "subject"),
+        column(f"{upper}SPEC", f"{upper}LOC", "organ"),
+        column(f"{upper}STRESC", f"{upper}ORRES", "finding"),
+        column(f"{upper}SEV", "severity").str.to_lowercase(),
+        column(f"{upper}STAT", "done").str.to_uppercase(),
+    )
+    rows = rows.filter(pl.col("done") != "NOT DONE").join(people, on="subject", maintain_order="left")
+    plain = pl.col("finding").str.strip_chars().str.to_lowercase()
+    rows = rows.with_columns(normal=plain.is_in(NORMAL) | (plain == ""))
+    seen = {(o, g): n for o, g, n in rows.group_by("organ", "group").agg(pl.col("subject").n_unique()).iter_rows()}
+    every = dict(rows.group_by("group").agg(pl.col("subject").n_unique()).iter_rows())
+    told = set(rows.filter(pl.col("normal"))["organ"]) - {""}
+    words = pl.col("severity").replace_strict(SEVERITY, default=None, return_dtype=pl.Float64)
+    grade = pl.coalesce(words, pl.col("severity").str.extract(r"^(\d)\s*of").cast(pl.Float64))
+    hits = rows.filter(~pl.col("normal")).with_columns(grade=grade)
+    worst = hits.group_by("organ", "finding", "group", "subject", maintain_order=True).agg(pl.col("grade").max())
+    found: dict[tuple[str, str], dict[int, Any]] = {}
+    for (organ, finding, group), part in worst.group_by("organ", "finding", "group", maintain_order=True):
+        found.setdefault((str(organ), str(finding)), {})[int(group)] = part  # type: ignore[call-overload]
+    table: list[dict[str, Any]] = []
+    for (organ, finding), by_group in found.items():
+        cells = []
+        for group in range(len(against)):
+            hit = by_group.get(group)
+            animals = [] if hit is None else hit["subject"].to_list()
+            severity = None if hit is None else hit["grade"].mean()
+            of = seen.get((organ, group), 0) if organ in told else every.get(group, 0)
+            cells.append({"animals": animals, "of": int(of), "severity": severity})
+        table.append({"domain": domain, "organ": organ, "finding": finding, "cells": cells})
+
+    def rise(row: dict[str, Any]) -> tuple[float, int]:
+        shares = [len(c["animals"]) / c["of"] if c["of"] else 0.0 for c in row["cells"]]
+        more = [share - (0.0 if a is None else shares[a]) for share, a in zip(shares, against, strict=True)]
+        return -max(more, default=0.0), -sum(len(c["animals"]) for c in row["cells"])
+
+    return sorted(table, key=rise)

@@ -1,0 +1,206 @@
+"""An animal study at a glance: arms, body weights, any measure by dose against the control, findings by organ and arm.
+
+Layouts (container: ``widgets._parts.pack``).
+
+``frame_bytes``. Header: ``version``, ``arms`` [{arm, dose, unit, n, males, females, kind, against}], ``subjects`` [name],
+``sexes`` ["M", "F", "U"], ``weight_unit``, ``parts`` [{name, there, said}] (what the study has, what it lacks),
+``measures`` [{endpoint, label, unit, kind, n}], ``findings`` [{domain, organ, finding, cells: [[n, of, severity]]}].
+Columns: body weights ``weight_group`` i1, ``weight_sex`` i1, ``weight_day``, ``weight_mean``, ``weight_low``,
+``weight_high`` f4, ``weight_n`` i4, sorted by group, sex, day; of the findings' cells, row by row, ``hit_start`` i4
+(cells + 1) and ``hit`` i4 (index into subjects).
+
+``detail_bytes``: the measure that is picked. Header: ``label``, ``unit``, ``days`` [number], ``said``, ``compared``
+[{group, sex, n, mean, low, high, fold, p, verdict}]. Columns, one row an animal: ``group``, ``sex`` i1, ``value`` f4,
+``subject`` i4, ``censored`` i1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import numpy as np
+import polars as pl
+import traitlets as t
+
+from widgets import _animals as animals
+from widgets._parts import esm, pack
+from widgets._selected import Selects
+from widgets.linked import Selection
+from widgets.palette import theme
+from workbench.text import nearest
+
+LAST = -1e9
+"""``day`` of each animal's last value."""
+
+_SEXES = ["M", "F", "U"]
+
+
+def _kind(endpoint: str) -> str:
+    if animals.ORGAN_WEIGHT.match(endpoint):
+        return "organ weights"
+    if endpoint.startswith(animals.EXPOSURE):
+        return "exposure"
+    return "body weight" if endpoint == animals.WEIGHT else "laboratory and other values"
+
+
+class AnimalStudy(Selects, anywidget.AnyWidget):
+    """Arms, body weights, measures by dose and findings by organ of a study of animals.
+
+    Parameters
+    ----------
+    study : a Study, or anything with ``subjects`` (subject, sex, arm, arm_dose, arm_dose_unit), ``outcomes``
+        (``tables.OUTCOMES``) and, for findings, ``records`` (names) and ``record(name)`` with SEND's mi, ma, cl
+    selection : what is selected, shared with other widgets
+    title, note : heading, and a remark above everything; shown as text
+
+    Attributes
+    ----------
+    measure : the endpoint shown by dose
+    day : its day of study; ``LAST`` takes each animal's last value
+    selected : names of the selected animals
+
+    Examples
+    --------
+    >>> board = AnimalStudy(study)  # doctest: +SKIP
+    >>> board.measure = "ALT SERUM"  # doctest: +SKIP
+    >>> board.compared.filter(verdict="higher")  # doctest: +SKIP
+    """
+
+    _esm = esm("animal_study")
+    frame_bytes = t.Bytes().tag(sync=True)
+    detail_bytes = t.Bytes().tag(sync=True)
+    theme = t.Unicode().tag(sync=True)
+    title = t.Unicode().tag(sync=True)
+    note = t.Unicode().tag(sync=True)
+    measure = t.Unicode().tag(sync=True)
+    day = t.Float(LAST).tag(sync=True)
+
+    def __init__(self, study: Any, *, selection: Selection | None = None, title: str = "", note: str = "") -> None:
+        self._arms, self._people = animals.arms_of(study.subjects)
+        self._place = {name: i for i, name in enumerate(self._people["subject"])}
+        self._rows = animals.measured(study.outcomes, self._people)
+        records = {name.lower(): name for name in getattr(study, "records", [])}
+        tables = {d: study.record(records[d]) for d in animals.DOMAINS if d in records}
+        self._findings = [
+            row
+            for domain, table in tables.items()
+            for row in animals.findings(domain, table, self._people, self._arms["against"].to_list())
+        ]
+        counts = self._rows.group_by("endpoint", "unit").agg(pl.col("subject").n_unique().alias("n"))
+        self._measures = [
+            {"endpoint": e, "label": e, "unit": u, "kind": _kind(e), "n": int(n)}
+            for e, u, n in counts.sort("endpoint").iter_rows()
+            if e != animals.WEIGHT
+        ]
+        names = [m["endpoint"] for m in self._measures]
+        super().__init__(
+            frame_bytes=self._pack(set(tables), {d: len(table) for d, table in tables.items()}),
+            theme=theme(), title=title, note=note, measure=names[0] if names else "",
+        )  # fmt: skip
+        self.join(selection)
+
+    @t.validate("measure")
+    def _known(self, proposal: Any) -> str:
+        value, names = proposal["value"], [m["endpoint"] for m in self._measures]
+        if value and value not in names:
+            raise t.TraitError(f"measure {value!r} is not among the {len(names)} here.{nearest(value, names)}")
+        return value
+
+    @t.observe("measure", "day")
+    def _turn(self, _: Any) -> None:
+        self.detail_bytes = self._detail()
+
+    @property
+    def values(self) -> pl.DataFrame:
+        """One row an animal of the picked measure: subject, sex, group (number of the arm), unit, day, value, censored."""
+        return animals.one_measure(self._rows, self.measure, None if self.day <= LAST else self.day)
+
+    @property
+    def compared(self) -> pl.DataFrame:
+        """Arms of the picked measure within each sex: arm, sex, n, mean, low, high, fold of the control, p, verdict."""
+        found = animals.compared(self.values, self._arms["against"].to_list())
+        return found.join(self._arms.select("group", "arm", "dose"), on="group", maintain_order="left")
+
+    @property
+    def findings(self) -> pl.DataFrame:
+        """domain, organ, finding, arm, n (animals with it), of (looked at), severity (mean grade): one row a cell."""
+        names = self._arms["arm"].to_list()
+        rows = [
+            (r["domain"], r["organ"], r["finding"], names[g], len(c["animals"]), c["of"], c["severity"])
+            for r in self._findings
+            for g, c in enumerate(r["cells"])
+        ]
+        kinds: list[Any] = [*[pl.String] * 4, pl.Int64, pl.Int64, pl.Float64]
+        columns = ["domain", "organ", "finding", "arm", "n", "of", "severity"]
+        return pl.DataFrame(rows, schema=dict(zip(columns, kinds, strict=True)), orient="row")
+
+    def _parts(self, domains: set[str], sizes: dict[str, int]) -> list[dict[str, Any]]:
+        """What the study has and what it lacks, each in words."""
+        weighed = self._rows.filter(pl.col("endpoint") == animals.WEIGHT)["subject"].n_unique()
+        parts = [{"name": "Body weight", "there": weighed > 0, "said": f"{weighed} animals" if weighed else ""}]
+        for kind in ("laboratory and other values", "organ weights", "exposure"):
+            n = sum(m["kind"] == kind for m in self._measures)
+            parts.append({"name": kind.capitalize(), "there": n > 0, "said": f"{n} measures" if n else ""})
+        for domain, words in animals.DOMAINS.items():
+            there, kinds = domain in domains, sum(r["domain"] == domain for r in self._findings)
+            said = f"{kinds} findings in {sizes[domain]:,} records" if there else ""
+            parts.append({"name": f"{words.capitalize()} ({domain.upper()})", "there": there, "said": said})
+        return parts
+
+    def _pack(self, domains: set[str], sizes: dict[str, int]) -> bytes:
+        weights = animals.weights(self._rows)
+        unit = self._rows.filter(pl.col("endpoint") == animals.WEIGHT)["unit"]
+        cells = [cell for row in self._findings for cell in row["cells"]]
+        columns = {
+            "weight_group": weights["group"].to_numpy().astype(np.int8),
+            "weight_sex": np.array([_SEXES.index(s) for s in weights["sex"]], dtype=np.int8),
+            "weight_n": weights["n"].to_numpy().astype(np.int32),
+            "hit_start": np.cumsum([0, *(len(c["animals"]) for c in cells)]).astype(np.int32),
+            "hit": np.array([self._place[a] for c in cells for a in c["animals"]], dtype=np.int32),
+        }
+        for name in ("day", "mean", "low", "high"):
+            columns[f"weight_{name}"] = weights[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+        return pack(
+            columns,
+            version=1,
+            arms=self._arms.drop("group").to_dicts(),
+            subjects=list(self._place),
+            sexes=_SEXES,
+            weight_unit=str(unit[0]) if len(unit) else "",
+            parts=self._parts(domains, sizes),
+            measures=self._measures,
+            domains=animals.DOMAINS,
+            findings=[
+                {**row, "cells": [[len(c["animals"]), c["of"], c["severity"]] for c in row["cells"]]}
+                for row in self._findings
+            ],
+        )
+
+    def _detail(self) -> bytes:
+        if not self.measure:
+            return b""
+        values = self.values
+        days = self._rows.filter((pl.col("endpoint") == self.measure) & pl.col("day").is_finite())["day"]
+        own = next(m for m in self._measures if m["endpoint"] == self.measure)
+        found = animals.compared(values, self._arms["against"].to_list())
+        said = (
+            "Bars are means with 95 % t intervals. Differences from the control are Dunnett's test within each sex, "
+            "two-sided, p < 0.05, where both have three animals or more; recovery arms (R) stand against theirs."
+            if self._arms["against"].is_not_null().any()
+            else "Bars are means with 95 % t intervals. No arm has a dose of 0, so nothing is compared with a control."
+        )
+        return pack(
+            {
+                "group": values["group"].to_numpy().astype(np.int8),
+                "sex": np.array([_SEXES.index(s) for s in values["sex"]], dtype=np.int8),
+                "value": values["value"].to_numpy().astype(np.float32),
+                "subject": np.array([self._place[s] for s in values["subject"]], dtype=np.int32),
+                "censored": values["censored"].fill_null(0).to_numpy().astype(np.int8),
+            },
+            label=own["label"],
+            unit=own["unit"],
+            days=days.unique().sort().to_list(),
+            said=said,
+            compared=found.with_columns(pl.selectors.float().fill_nan(None)).to_dicts(),
+        )
