@@ -1,7 +1,8 @@
 """Cancer functional events of a sample: 1 where a driver is mutated or fused, or a recurrent segment gained or lost.
 
 Source: the pan-cancer events of Iorio et al. 2016, Cell 166:740-754: mutations of driver genes as "BRAF mut",
-fusions as "BCR-ABL fusion", recurrently altered copy-number segments as "gain cnaPANCAN301 (CDK12,ERBB2,MED24)" with the drivers that lie in them.
+fusions as "BCR-ABL fusion", recurrently altered copy-number segments as "gain cnaPANCAN301 (CDK12,ERBB2,MED24)" with
+the drivers that lie in them.
 """
 
 from __future__ import annotations
