@@ -130,7 +130,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Profile:
-    """A modality of subjects as numbers: ``names``, ``features``, ``raw`` float32 (n, f) and its columns as z-scores."""
+    """A modality of subjects as numbers: ``names``, ``features``, ``raw`` float32 (n, f), and columns as z-scores."""
 
     modality: str
     names: list[str]
@@ -203,6 +203,16 @@ class Case:
     def measured(self) -> list[Measured]:
         """Every endpoint, by name."""
         return [measure(frame) for _, frame in sorted(self.outcomes.group_by("endpoint", maintain_order=True))]
+
+    @cached_property
+    def grids(self) -> list[tuple[Measured, str]]:
+        """One endpoint of those measured on exactly the same subjects and treatments, and the names of all of them."""
+        alike: dict[bytes, list[Measured]] = {}
+        for m in self.measured:
+            if m.crossed:
+                pairs = m.frame.select("subject", "treatment").unique().sort("subject", "treatment")
+                alike.setdefault(pairs.hash_rows().to_numpy().tobytes(), []).append(m)
+        return [(group[0], ", ".join(m.endpoint for m in group)) for group in alike.values()]
 
     @cached_property
     def folds(self) -> list[Fold]:

@@ -27,7 +27,8 @@ def imbalance(case: Case) -> Iterator[Finding]:
         yield Finding(
             WARNING if column == "tissue" or column in case.technical else NOTE,
             1.0,
-            f"{counts['len'][0]} of {total} subjects are of {column} {one!r}; the other {counts.height - 1} share {rest}.",
+            f"{counts['len'][0]} of {total} subjects are of {column} {one!r}; the other {counts.height - 1} share "
+            f"{rest}.",
             f"subjects, {column}",
             f"An overall score is a score on {one!r}: report each {column} apart, or weigh or sample them evenly.",
             names=[one],
@@ -98,8 +99,8 @@ def _nested(a: np.ndarray, b: np.ndarray) -> bool:
 
 def selection(case: Case) -> Iterator[Finding]:
     """Treatments that were tried on subjects of some groups and not on others."""
-    for m in case.measured:
-        if not m.crossed or len(m.subjects) < 20:
+    for m, endpoints in case.grids:
+        if len(m.subjects) < 20:
             continue
         t, names = codes(m.frame["treatment"])
         tried = np.zeros((len(m.subjects), len(names)), dtype=bool)
@@ -122,7 +123,7 @@ def selection(case: Case) -> Iterator[Finding]:
                 f"{len(odd)} of {len(names)} treatments were not tried evenly over {column}: {names[worst]!r} on "
                 f"{max(rate):.0%} of {groups[int(np.argmax(rate))]!r} and {min(rate):.0%} of "
                 f"{groups[int(np.argmin(rate))]!r} (Cramer's V {v[worst]:.2f}).",
-                m.endpoint,
+                endpoints,
                 f"Means of these treatments are means over other {column}s: compare within {column}, and do not read "
                 "their ranking as potency.",
                 names=[names[i] for i in odd],
@@ -184,7 +185,7 @@ def normality(case: Case) -> Iterator[Finding]:
             logged = skewness(_residual(m, m.work))
             if abs(logged) < 0.5 * lean:
                 advice = f"Take the logarithm: it brings the skewness to {figure(logged)}."
-        elif 0 <= raw.min() and raw.max() <= 1 and abs(lean) > 0.3:
+        elif raw.min() >= 0 and raw.max() <= 1 and abs(lean) > 0.3:
             advice = "Values pile up at an end of 0 to 1: a logit, or a model of ranks, fits them better."
         yield Finding(
             NOTE,

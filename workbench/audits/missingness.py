@@ -36,8 +36,8 @@ def informative(case: Case) -> Iterator[Finding]:
                 f"Subjects with {'higher' if rho > 0 else 'lower'} {m.endpoint!r} were measured with fewer treatments "
                 f"(Spearman {rho:.2f}, {chance(p)}, {frame.height} subjects).",
                 m.endpoint,
-                "The gaps are not at random: a mean over what is there is biased. Find out why those were not measured, "
-                "and judge models on subjects that have all treatments.",
+                "The gaps are not at random: a mean over what is there is biased. Find out why those were not "
+                "measured, and judge models on subjects that have all treatments.",
                 names=worst["subject"],
             )
         per = m.frame.group_by("treatment").agg(pl.col("subject").n_unique().alias("n"))
@@ -58,8 +58,8 @@ def informative(case: Case) -> Iterator[Finding]:
 
 def by_group(case: Case) -> Iterator[Finding]:
     """Measurements missing more often in some tissues, sexes or other groups."""
-    for m in case.measured:
-        if not m.crossed or len(m.subjects) < 20:
+    for m, endpoints in case.grids:
+        if len(m.subjects) < 20:
             continue
         frame = share(m)
         tests = []
@@ -79,10 +79,10 @@ def by_group(case: Case) -> Iterator[Finding]:
                 yield Finding(
                     WARNING if size > 0.35 and gap > 0.25 else NOTE,
                     1 - p,
-                    f"{high['missing']:.0%} of the treatments are missing for {m.endpoint!r} in {column} "
+                    f"{high['missing']:.0%} of the treatments are missing for {endpoints} in {column} "
                     f"{high['group']!r}, {low['missing']:.0%} in {low['group']!r} ({chance(p)}, {size:.0%} of the "
                     "variance of gaps between groups).",
-                    m.endpoint,
+                    endpoints,
                     f"Compare within {column}, or on treatments that every group received.",
                     names=means.sort("missing", descending=True)["group"].head(5),
                 )

@@ -34,9 +34,10 @@ def noise(case: Case) -> Iterator[Finding]:
         each = found.group_by(by).agg(pl.col("v").var().alias("variance"), pl.len())
         if each.height < 10 or m.effect == 0:
             continue
-        within = float((each["variance"] * (each["len"] - 1)).sum() / (each["len"] - 1).sum())
+        variance, degrees = each["variance"].to_numpy(), each["len"].to_numpy() - 1.0
+        within = float((variance * degrees).sum() / degrees.sum())
         # robust against the few that disagree wildly, which have a check of their own
-        robust = float(np.median(each["variance"].to_numpy()) / 0.4549) if each["len"].median() == 2 else within
+        robust = float(np.median(variance) / 0.4549) if np.median(degrees) == 1 else within
         share = min(within, robust) / m.effect**2
         if share < 0.2:
             continue

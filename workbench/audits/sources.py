@@ -75,7 +75,7 @@ def offsets(case: Case) -> Iterator[Finding]:
                 f"{odd['group'][0]!r} lies {figure(odd['effect'][0] - overall)} "
                 f"{'decades' if m.log else m.unit} from the median subject.",
                 m.endpoint,
-                f"Adjust for {column} with controls that every {column} ran, and hold whole {column}s out when judging.",
+                f"Adjust for {column} with controls that every {column} ran; hold whole {column}s out when judging.",
                 names=odd["group"],
             )
 
@@ -126,7 +126,7 @@ def drift(case: Case) -> Iterator[Finding]:
                 yield Finding(
                     WARNING,
                     1 - p,
-                    f"{m.endpoint!r} {'rises' if rho > 0 else 'falls'} with {column} (Spearman {rho:.2f}, {chance(p)}): "
+                    f"{m.endpoint!r} {'rises' if rho > 0 else 'falls'} with {column} (Spearman {rho:.2f}, {chance(p)}) "
                     f"by {figure(abs(change))} {'decades' if m.log else m.unit} from the first fifth of the subjects "
                     "to the last.",
                     m.endpoint,

@@ -120,10 +120,10 @@ def _subjects(m: Measured, per: float) -> Iterator[Finding]:
         return
     logs = np.log([max(slope, 1e-6) for slope, _ in fitted.values()])
     usual, spread = float(np.median(logs)), _chance.scale(logs)
-    for (code, (slope, wrong)), log in zip(fitted.items(), logs, strict=True):
+    for (one, (slope, wrong)), log in zip(fitted.items(), logs, strict=True):
         base = next((b for b in BASES if abs(slope / b - 1) < 0.1 and wrong < 0.05 * b), None)
         if base is not None and abs(log - usual) > 6 * spread:
-            yield _block(m, m.s == code, m.subjects[code], f"{BASES[base]} (slope {figure(slope)})", None)
+            yield _block(m, m.s == one, m.subjects[one], f"{BASES[base]} (slope {figure(slope)})", None)
 
 
 def _between(m: Measured, column: str, values: np.ndarray, per: float) -> Iterator[Finding]:
