@@ -56,6 +56,8 @@ def _compound(simple: dict[str, tuple[str, Fraction]]) -> dict[str, tuple[str, F
     table: dict[str, tuple[str, Fraction]] = {}
     spans = {name: simple[name][1] for name in ("min", "h", "day")}
     for prefix, power in PREFIXES.items():
+        table[f"{prefix}g/g"] = ("mass per mass", _ten(power))  # of tissue; base: g/g
+        table[f"{prefix}mol/kg"] = ("molar dose per body mass", _ten(power))
         table[f"{prefix}g/day"] = ("mass per time", _ten(power))
         table[f"{prefix}g/kg/day"] = ("dose rate per body mass", _ten(power + 3))  # base: mg/kg/day
         table[f"{prefix}U/L"] = table[f"{prefix}IU/L"] = ("enzyme activity", _ten(power))
@@ -90,6 +92,7 @@ MISSING = {
     frozenset(("molar concentration", "mass concentration")): "molar_mass (g/mol)",
     frozenset(("mass", "amount")): "molar_mass (g/mol)",
     frozenset(("molar exposure", "mass exposure")): "molar_mass (g/mol)",
+    frozenset(("mass per mass", "mass concentration")): "the density of the tissue",
     frozenset(("dose per body mass", "mass")): "the body mass (multiply by it first)",
 }
 

@@ -138,6 +138,8 @@ def test_log_to_log_never_leaves_log_space():
         ("mg/kg/day", "mg/kg", "is a dose rate per body mass, 'mg/kg' is a dose per body mass"),
         ("mEq/L", "mM", "unknown unit 'mEq/L'"),
         ("C", "K", "unknown unit 'C'"),
+        ("ug/g", "ng/mL", "Missing: the density of the tissue"),
+        ("umol/kg", "mg/kg", "they do not convert"),
     ],
 )
 def test_refusals_say_what_is_missing(a, b, message):
