@@ -99,7 +99,7 @@ class Backed:
             if os.pread(self._descriptor, 8, 0) != _hdf5.SIGNATURE:
                 raise FormatError(self.file, "start", "expected the HDF5 signature; the file is cut or of another kind")
             try:
-                self._handle = h5py.File(self.path, "r", locking=False)
+                self._handle = h5py.File(self.path, "r")
                 self._stamp = _proof.stamp(self._descriptor)
                 if _proof.stamp(self._handle.id.get_vfd_handle()) != self._stamp:
                     raise FormatError(self.file, "start", "it was replaced while it was opened. Open it again")

@@ -25,7 +25,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from workbench.backed import Backed
 from workbench.streaming._budget import Budget, plan
 from workbench.streaming._order import Order, Stretch, stretch
-from workbench.streaming._windows import H5ad, Rooms
+from workbench.streaming._windows import H5ad, Rooms, Trays
 
 __all__ = ["Rows", "Stream", "label_entropy"]
 
@@ -105,6 +105,7 @@ class Stream(IterableDataset):
             with warnings.catch_warnings():  # torch says once that CSR is in beta
                 warnings.simplefilter("ignore")
                 torch.sparse_csr_tensor(torch.tensor([0, 1]), torch.tensor([0]), torch.ones(1), (1, 1))
+        self._spare = [(Rooms(), Rooms(), Trays())]
         self.categories: dict[str, list[str]] = {}
         self._obs: dict[str, NDArray[Any]] = {}
         for name in obs:
@@ -140,7 +141,8 @@ class Stream(IterableDataset):
         order = Order(self.budget.edges, self.rows, self.seed, self.epoch)
         epoch, skip = self.epoch, self.position
         self.position = 0 if skip >= part.last - part.first else skip
-        rooms = (Rooms(), Rooms())
+        spare = self._spare.pop() if self._spare else (Rooms(), Rooms(), Trays())
+        rooms, trays = spare[:2], spare[2]
         windows = enumerate(part.windows(per, self.position))
         pool = ThreadPoolExecutor(1, "stream")
         try:
@@ -151,13 +153,14 @@ class Stream(IterableDataset):
                 hand_out = window.csr if self.sparse else window.dense
                 for number in range(max(low, part.first + self.position), high):
                     a, b = (edge - start for edge in part.bounds(number))
-                    x = hand_out(a, b, self._normalise)
+                    x = hand_out(a, b, self._normalise, trays)
                     self.position = number + 1 - part.first
                     yield Rows(rows[a:b], x, {name: v[a:b] for name, v in values.items()})
                     if self.epoch != epoch:
                         return  # told to begin another epoch
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            self._spare.append(spare)
         self.epoch, self.position = epoch + 1, 0
 
     def _submit(self, pool, order, part, rooms, window) -> Future | None:
@@ -175,6 +178,10 @@ class Stream(IterableDataset):
         rows = rows[shuffled]
         values = {name: _tensor(v[rows]) for name, v in self._obs.items()}
         return low, high, start, torch.from_numpy(rows), values, window
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process needs; it finds its own room."""
+        return self.__dict__ | {"_spare": []}
 
     # ---- epochs and restarts
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 ROW = 96  # bytes of bookkeeping per row of a window: numbers, order, places, columns
 WINDOW = 2**17  # rows; more make no better shuffle
+ROOMY = 2**25  # bytes; a larger window no longer fits into a processor's cache
 MIXED = 128  # blocks in a window from which minibatches of 64 are as mixed as random ones, to 3 %
 PIECE = 2**16  # bytes of a block from which reading is no longer a matter of seeks
 
@@ -48,16 +49,15 @@ def plan(
     length = source.rows if rows is None else len(rows)
     batch_bytes = 2 * batch * source.features * 4
     row = source.row_bytes + ROW
+    least = max(1, round(PIECE / source.row_bytes), source.together)  # rows that are worth a reading
     if window is None:
         fits = int((cap - held - batch_bytes) / (2.2 * row))
-        window = min(max(fits, batch), WINDOW, length)
+        roomy = max(ROOMY // int(source.row_bytes), MIXED * source.together, 16 * batch)
+        window = min(max(fits, batch), WINDOW, roomy, length)
     per = max(1, -(-window // batch) if window >= length else window // batch)
     window = per * batch
     if block is None:
-        mixed = max(1, window // MIXED)
-        least = max(1, round(PIECE / source.row_bytes), round(4 * source.inflated))
-        block = min(mixed, least) if not source.inflated else max(1, min(window // 16, max(mixed, least)))
-        block = max(block, min(mixed, 4 * least))
+        block = max(1, min(window // MIXED, 4 * least))
     while True:
         edges = source.edges(rows, block)
         needed = held + batch_bytes + 2 * _most(source.costs(rows, edges), edges, window) + 2 * ROW * window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,29 @@ class Rooms:
         return found
 
 
+class Trays:
+    """Arrays for minibatches, used again once nobody holds the last minibatch that lay in them.
+
+    A tensor made by ``torch.from_numpy`` holds its array, and so does every view of it: an array that only the tray
+    refers to is free.
+    """
+
+    KEPT = 3
+
+    def __init__(self) -> None:
+        self._arrays: list[NDArray[np.float32]] = []
+
+    def tray(self, rows: int, features: int) -> NDArray[np.float32]:
+        """An array (rows, features) float32 of any content."""
+        for index in range(len(self._arrays)):
+            if sys.getrefcount(self._arrays[index]) == 2 and self._arrays[index].shape == (rows, features):
+                return self._arrays[index]
+        made = np.empty((rows, features), np.float32)
+        if len(self._arrays) < self.KEPT:
+            self._arrays.append(made)
+        return made
+
+
 class H5ad:
     """Rows of a ``Backed``.
 
@@ -47,9 +71,9 @@ class H5ad:
         self.unit_bytes = sum(p.row_bytes for p in parts)  # of one number and its column, or of one dense row
         chunk = max(p.chunk for p in parts)
         self._near = max(NEAR // self.unit_bytes, chunk if chunk > 1 else 0)
-        mean = 1.0 if backed.indptr is None else max(1.0, len(backed.data._dataset) / max(1, self.rows))
+        mean = 1.0 if backed.indptr is None else max(1.0, backed.data.rows / max(1, self.rows))
         self.row_bytes = mean * self.unit_bytes
-        self.inflated = chunk / mean if chunk > 1 else 0.0  # rows that are inflated together
+        self.together = 1 if chunk == 1 else round(4 * chunk / mean)  # rows below which inflating is mostly in vain
 
     def _spans(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         indptr = self.backed.indptr
@@ -109,20 +133,20 @@ class Window:
     def __init__(self, source: Any, arrays: list[NDArray[Any]], begin: NDArray[np.int64], end: NDArray[np.int64]):
         self.source, self.arrays, self.begin, self.end = source, arrays, begin, end
 
-    def dense(self, start: int, stop: int, normalise: bool) -> torch.Tensor:
-        """Rows ``start`` to ``stop`` as (B, features) float32."""
+    def dense(self, start: int, stop: int, normalise: bool, trays: Trays) -> torch.Tensor:
+        """Rows ``start`` to ``stop`` as (B, features) float32, in a tray."""
         from workbench.streaming import _kernels
 
-        out = torch.empty(stop - start, self.source.features)
+        out = trays.tray(stop - start, self.source.features)
         if len(self.arrays) == 1:
-            _kernels.pick(self.arrays[0], self.begin[start:stop], normalise, out.numpy())
+            _kernels.pick(self.arrays[0], self.begin[start:stop], normalise, out)
         elif not _kernels.scatter(
-            *self.arrays, self.begin[start:stop], self.end[start:stop], normalise, out.numpy()
+            *self.arrays, self.begin[start:stop], self.end[start:stop], normalise, out
         ):
             raise self.source.backed.stray()
-        return out
+        return torch.from_numpy(out)
 
-    def csr(self, start: int, stop: int, normalise: bool) -> torch.Tensor:
+    def csr(self, start: int, stop: int, normalise: bool, trays: Trays) -> torch.Tensor:
         """Rows ``start`` to ``stop`` as sparse CSR (B, features) float32."""
         from workbench.streaming import _kernels
 
