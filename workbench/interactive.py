@@ -5,6 +5,7 @@ panel = TrainingPanel(interactive.options(), interactive.start)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import polars as pl
 
 from workbench import experiment, predictors, rooms, runs
 from workbench.splits import RULES
-from workbench.study import Study, names
+from workbench.study import Study, StudyError, names
 from workbench.study import find as find_study
 
 SUBJECT_MODALITIES = [
@@ -24,16 +25,29 @@ LEARNT = ["drug_response", "trees", "ridge"]
 
 
 def options() -> dict[str, Any]:
-    """Studies of the home, learnt predictors first, every split rule, and which modalities each predictor can use."""
+    """Studies of the home, learnt predictors first, every split rule, and which modalities each predictor can use.
+
+    Modalities are those of samples that a study of the home has; a choice uses the ones of its own study.
+    """
     naive = predictors.naive_names()
     rest = [p for p in predictors.offered() if p not in LEARNT]
+    studies = names()
     return {
-        "studies": names(),
+        "studies": studies,
         "predictors": [*LEARNT, *rest],
         "splits": ["unseen subject", *[r for r in RULES if r != "unseen subject"]],
-        "modalities": ["expression", *[m for m in SUBJECT_MODALITIES if m != "expression"]],
+        "modalities": sorted(_had(studies), key=lambda m: (m != "expression", m)),
         "uses": {name: [] for name in naive} | {"ridge": ["expression"]},
     }
+
+
+def _had(studies: list[str]) -> set[str]:
+    """Modalities of samples that one of the studies has; every known one where there is no study yet."""
+    found: set[str] = set()
+    for name in studies:
+        with contextlib.suppress(StudyError):  # a damaged study is refused when it is chosen
+            found |= set(Study.open(find_study(name)).modalities) & set(SUBJECT_MODALITIES)
+    return found or set(SUBJECT_MODALITIES)
 
 
 def run(spec: experiment.Experiment, **trainer: Any) -> runs.Run:
@@ -62,20 +76,32 @@ def specify(choice: dict[str, Any], **fixed: Any) -> experiment.Experiment:
     """
     study = Study.open(find_study(choice["study"]))
     endpoints = study.rows["endpoint"].unique().to_list()
-    name, chosen = choice["predictor"], list(choice.get("modalities") or [])
+    name, asked = choice["predictor"], list(choice.get("modalities") or [])
+    chosen = [m for m in asked if m in study.modalities]
     given: dict[str, Any] = {}
     if name == "drug_response":
         if not chosen:
-            raise experiment.ExperimentError("drug_response needs at least one modality; tick one.")
+            has = [m for m in SUBJECT_MODALITIES if m in study.modalities]
+            why = f" Study {study.name!r} has none of {asked}; it has {has}." if asked else ""
+            raise experiment.ExperimentError(f"drug_response needs at least one modality; tick one.{why}")
         given = {"modalities": chosen}
     elif name == "trees":
         kept = predictors.offered()["trees"].DEFAULTS["modalities"]  # type: ignore[attr-defined]
         given = {"modalities": {m: n for m, n in kept.items() if m in chosen or m == "drug_structure"}}
     rivals = [p for p in predictors.naive_names() if p != name]
     if cohort := str(choice.get("cohort") or ""):
-        divided: dict[str, Any] = {"name": f"{study.name}: cohort {cohort}", "split": "unseen subject", "cohort": cohort}
+        divided: dict[str, Any] = {
+            "name": f"{study.name}: cohort {cohort}",
+            "split": "unseen subject",
+            "cohort": cohort,
+        }
     else:
-        divided = {"name": f"panel {choice['study']} {choice['split']}", "split": choice["split"], "folds": 5, "only": [0]}
+        divided = {
+            "name": f"panel {choice['study']} {choice['split']}",
+            "split": choice["split"],
+            "folds": 5,
+            "only": [0],
+        }
     return experiment.of(
         {
             **divided,

@@ -207,7 +207,7 @@ def ranks(
     for name in tested:
         z = frame.loc[name]["z_score"].to_numpy(dtype=np.float64).copy()
         z[flat] = np.nan
-        out.append((z, special.erfc(np.abs(z) / np.sqrt(2.0))))  # exact into the tail
+        out.append((z, 2.0 * np.exp(special.log_ndtr(-np.abs(z)))))  # exact into the tail
     return out
 
 

@@ -119,7 +119,8 @@ def run(
             note = (
                 f"{what}: {y.shape[0]} samples x {x.shape[1]:,} features x {y.shape[1]} drugs, {covariates.shape[1]} "
                 f"covariates, {float(np.isnan(y).mean()):.0%} missing; peer extrapolated from {pairs} random pairs; "
-                f"rounds {ratios[0]:,.0f}x to {ratios[-1]:,.0f}x; largest relative difference of t {difference:.1e}; 1 thread"
+                f"rounds {ratios[0]:,.0f}x to {ratios[-1]:,.0f}x; largest relative difference of t {difference:.1e}; "
+                "1 thread"
             )
             rows.append(
                 {

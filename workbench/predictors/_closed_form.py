@@ -50,7 +50,7 @@ class ClosedForm(nn.Module):
         self.subjects = sorted(train["subject"].unique())
         self.treatments = sorted(train["treatment"].unique())
         for m in self.names:
-            block = modalities.read(fold.study, m)
+            block = modalities.read(fold.study, m, endpoint=fold.endpoint)
             values, there = block.rows(self.subjects)
             if not there.any():
                 raise ValueError(f"no training subject has modality {m!r}; leave it out of the predictor's modalities.")
@@ -112,7 +112,7 @@ class ClosedForm(nn.Module):
             rotation = self.rotations[m]
             there = np.zeros(len(subjects), dtype=bool)
             if m in study.modalities and m not in without:
-                block = modalities.read(study, m)
+                block = modalities.read(study, m, columns=self.columns[m])
                 if block.features != self.columns[m]:
                     raise ValueError(
                         f"{m!r} has other columns than the predictor was fitted on; use the study of its run."

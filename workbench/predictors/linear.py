@@ -15,6 +15,7 @@ import polars as pl
 
 from workbench import modalities
 from workbench.nn import kernel_ridge
+from workbench.nn.scaling import standardise
 from workbench.predictors import answer
 from workbench.predictors._pairs import matrix, positions
 from workbench.predictors._widths import HalfWidths
@@ -36,7 +37,7 @@ class Ridge:
         self.modality = modality
 
     def fit(self, fold: Fold, report=None) -> Ridge:
-        block = modalities.read(fold.study, self.modality)
+        block = modalities.read(fold.study, self.modality, endpoint=fold.endpoint)
         there = set(block.names)
         train = fold.train.filter(pl.col("subject").is_in(list(there)))
         if not train.height:
@@ -64,12 +65,12 @@ class Ridge:
         return self
 
     def predict(self, study, pairs: pl.DataFrame) -> pl.DataFrame:
-        block = modalities.read(study, self.modality)
+        block = modalities.read(study, self.modality, columns=self.features_)
         if block.features != self.features_:
             raise ValueError(f"{self.modality!r} has other columns than ridge was fitted on; use the study of the run.")
         subjects = sorted(pairs["subject"].unique())
         x, there = block.rows(subjects)
-        plane = (x - self.mean_) / self.sd_ @ self.weights_ + self.offset_
+        plane = standardise(x, self.mean_, self.sd_) @ self.weights_ + self.offset_
         s, d = positions(pairs["subject"], subjects), positions(pairs["treatment"], self.treatments_)
         known = (d >= 0) & there[s]
         value = np.where(known, plane[s, np.maximum(d, 0)], np.nan)

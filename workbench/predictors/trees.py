@@ -113,14 +113,16 @@ class Trees:
 
     def _learn_scalers(self, fold: Fold, train: pl.DataFrame) -> None:
         self.rotations_: dict[str, Rotation] = {}
+        self.columns_: dict[str, list[str]] = {}
         for m, components in self.params["modalities"].items():
             if m not in fold.study.modalities:
                 continue
-            block = modalities.read(fold.study, m)
+            block = modalities.read(fold.study, m, endpoint=fold.endpoint)
             who = sorted(train["treatment" if m == "drug_structure" else "subject"].unique())
             values, there = block.rows(who)
             if there.sum() > 1:
                 full = modalities.prepare(m, values, np.flatnonzero(there))
+                self.columns_[m] = block.features
                 self.rotations_[m] = Rotation(full.mean, full.sd, full.axes[:, :components], full.scale)
 
     def _learn_means(self, train: pl.DataFrame) -> None:
@@ -145,7 +147,7 @@ class Trees:
         for m, rotation in self.rotations_.items():
             key = "treatment" if m == "drug_structure" else "subject"
             names = sorted(pairs[key].unique())
-            values, there = modalities.read(study, m).rows(names)
+            values, there = modalities.read(study, m, columns=self.columns_.get(m)).rows(names)
             rotated = rotation.apply(values)
             rotated[~there] = np.nan
             columns.append(rotated[positions(pairs[key], names)])
@@ -165,6 +167,7 @@ class Trees:
             "params": self.params,
             "group": self.group_,
             "rotations": list(self.rotations_),
+            "columns": self.columns_,
             "effects": {k: list(t) for k, t in self.effects_.items()},
             "widths": self.widths_.names,
         }
@@ -184,6 +187,7 @@ class Trees:
             m: Rotation(arrays[f"{m}.mean"], arrays[f"{m}.sd"], arrays[f"{m}.axes"], float(arrays[f"{m}.scale"][0]))
             for m in config["rotations"]
         }
+        self.columns_ = config.get("columns", {})  # a run recorded before they were kept has none
         self.effects_ = {
             k: {n: (float(a), float(b)) for n, (a, b) in zip(config["effects"][k], arrays[f"effect.{k}"], strict=True)}
             for k in KEYS[self.group_]  # in the order of the features
