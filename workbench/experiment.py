@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from workbench import figures, home, predict, predictors, score, train
+from workbench import audits, figures, home, predict, predictors, score, train
 from workbench.runs import Run, find, record
 from workbench.splits import RULES, Split
 from workbench.study import Study
@@ -191,6 +191,8 @@ def run(
     leaning: list[pl.DataFrame] = []
     steps = _Steps(experiment, say)
     with record(told, study.digest, study.name, taken) as parent:
+        heard = None if say is None else (lambda done, what: say(0.0, f"audit: {what}"))
+        parent.tables({"FINDINGS": audits.run(study, split, say=heard, stopped=stopped)})
         for number in experiment.numbers:
             fold = split.fold(number)
             base = predict.baseline(fold)

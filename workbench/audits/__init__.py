@@ -16,11 +16,12 @@ import polars as pl
 from workbench import rooms, tables
 from workbench.audits._case import Case
 from workbench.audits._finding import ERROR, NOTE, WARNING, Check, Finding
+from workbench.audits._shown import text
 from workbench.splits import Split
 from workbench.study import Study
 from workbench.text import nearest
 
-__all__ = ["Case", "Check", "Finding", "checks", "families", "run", "table"]
+__all__ = ["Case", "Check", "Finding", "checks", "families", "run", "table", "text"]
 
 ORDER = (ERROR, WARNING, NOTE)
 Say = Callable[[float, str], None]  # (fraction done, what is being looked at)

@@ -29,7 +29,7 @@ def impossible(case: Case) -> Iterator[Finding]:
             bad |= value == 0
         if not bad.any():
             continue
-        percent = np.median(np.abs(value[bad])) > 1.5 and high in (1.0, VIABILITY[1]) and value[bad].max() <= 200
+        percent = high in (1.0, VIABILITY[1]) and value[bad].min() >= 0 and 5 < np.median(value[bad]) <= 200
         hint = " They look like percent." if percent else ""
         yield Finding(
             ERROR,

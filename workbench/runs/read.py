@@ -144,6 +144,11 @@ class Run:
         return self.table("CURVES")
 
     @property
+    def findings(self) -> pl.DataFrame:
+        """FINDINGS of the audit of study and split; empty where nothing was found."""
+        return self.table("FINDINGS")
+
+    @property
     def outcomes(self) -> pl.DataFrame:
         """OUTCOMES, when they were kept with the run; else empty."""
         return self.table("OUTCOMES")
