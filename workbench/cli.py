@@ -107,6 +107,15 @@ def _parser(plugged: dict[str, Any]) -> argparse.ArgumentParser:
     run.add_argument("--num-nodes", type=int, default=1, help="Lightning num_nodes (default: 1)")
     run.set_defaults(do=_run)
 
+    audit = verbs.add_parser("audit", help="say what is wrong with a study, or with a study and its split")
+    audit.add_argument("study", nargs="?", help="name in the home, or a folder; not needed with --experiment")
+    audit.add_argument("--split", help='also audit this split, such as "unseen subject"')
+    audit.add_argument("--endpoint", help="the endpoint that is split")
+    audit.add_argument("--experiment", type=Path, help="take study and split from an experiment file")
+    audit.add_argument("--json", type=Path, help="write the findings to this file")
+    audit.add_argument("--strict", action="store_true", help="exit 1 where there is an error or a warning")
+    audit.set_defaults(do=_audit)
+
     runs = verbs.add_parser("runs", help="list recorded runs, newest first; or show one")
     runs.add_argument("run", nargs="?", help="id, unique id prefix or name; 'latest'")
     runs.add_argument("--json", type=Path, help="write the score rows of the run to this file")
@@ -251,6 +260,22 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _audit(args: argparse.Namespace) -> int:
+    from workbench import audits, experiment
+    from workbench.splits import Split
+    from workbench.study import Study, find
+
+    if bool(args.study) == bool(args.experiment) or bool(args.split) != bool(args.endpoint):
+        raise Failed("give a study (and --split with --endpoint, to audit a split), or --experiment FILE.")
+    spec = experiment.read(args.experiment) if args.experiment else None
+    study = Study.open(find(spec.study if spec else args.study))
+    split = spec.divide(study) if spec else args.split and Split.make(study, args.split, endpoint=args.endpoint)
+    found = audits.run(study, split or None, say=lambda done, what: print(f"{done:4.0%} {what}", file=sys.stderr))
+    print(audits.text(found, study.name))
+    _write(args.json, found.to_dicts())
+    return 1 if args.strict and not found.filter(found["severity"] != "note").is_empty() else 0
+
+
 def _with_bar(spec, **trainer):
     """Run an experiment behind a progress bar on stderr."""
     from workbench import interactive, runs
@@ -320,18 +345,9 @@ DEMO: dict[str, Any] = {
     "folds": 5,
     "only": [0],
     "require": ["expression", "mutation", "copy_number"],
-    "predictors": [
-        "global_mean",
-        "drug_mean",
-        "cell_mean",
-        "tissue_mean",
-        "tissue_drug_mean",
-        "mean_effects",
-        "ridge",
-        "trees",
-        "drug_response",
-    ],
-}
+    "predictors": ["global_mean", "drug_mean", "cell_mean", "tissue_mean", "tissue_drug_mean", "mean_effects", "ridge",
+                   "trees", "drug_response"],
+}  # fmt: skip
 
 
 # ---- the rest
