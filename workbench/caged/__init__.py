@@ -93,11 +93,16 @@ def read(format: str, data: bytes, file: str, *, memory: int = MEMORY, seconds: 
     known = rooms.names("workbench.formats")
     if format not in known:
         raise KeyError(f"no format {format!r}.{nearest(format, known)} There are: {', '.join(known)}.")
+    return _read(f"workbench.formats.{format}", data, file, memory, seconds, options)
+
+
+def _read(module: str, data: bytes, file: str, memory: int, seconds: float, options: dict[str, Any]) -> Any:
+    """``<module>.read(data, file, **options)`` in a child."""
     if len(data) > memory:
         raise CagedError(file, f"expected at most {memory / 2**20:,.0f} MiB, found {len(data) / 2**20:,.0f}", "memory")
     from workbench.caged import codec, messages
 
-    words = json.dumps({"format": format, "memory": int(memory), "seconds": float(seconds)}).encode()
+    words = json.dumps({"module": module, "memory": int(memory), "seconds": float(seconds)}).encode()
     for last in (False, True):
         with _file() as request:
             messages.send(request, {"file": file, "data": data, "options": options})
@@ -237,6 +242,7 @@ def _running() -> _Template:
                 env={**os.environ, "PYTHONPATH": path, **QUIET, **dict.fromkeys(ONE_THREAD, "1")},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                cwd="/",
                 start_new_session=True,  # Ctrl-C is for the caller
             )
         _template = _Template(process, ours)

@@ -98,7 +98,7 @@ def _request(control: socket.socket, children: dict[int, _Child]) -> bool:
     given, answer, says = handles
     known = len(sys.modules)
     try:
-        module = importlib.import_module(f"workbench.formats.{asked['format']}")
+        module = importlib.import_module(asked["module"])
         for name in getattr(module, "PRELOAD", ()):
             importlib.import_module(name)
     except Exception as error:  # a broken installation is no fault of the file

@@ -23,19 +23,9 @@ if TYPE_CHECKING:
 
 DEPTH = 200  # levels of nesting
 DTYPES: tuple[str, ...] = (
-    "String",
-    "Boolean",
-    "Int8",
-    "Int16",
-    "Int32",
-    "Int64",
-    "UInt8",
-    "UInt16",
-    "UInt32",
-    "UInt64",
-    "Float32",
+    *("String", "Boolean", "Binary", "Date", "Float32", "Float64"),
+    *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
 )
-DTYPES += ("Float64", "Date", "Binary")
 SPARSE = ("csr", "csc")
 SLOTS = ("layers", "obsm", "varm", "obsp", "varp", "uns")
 Buffer = bytes | bytearray | memoryview
@@ -144,7 +134,7 @@ def _array(value: np.ndarray, out: list[Buffer]) -> dict[str, Any]:
     if value.dtype.kind not in "biufcSUmM":
         raise TypeError(f"an array of {value.dtype} is not carried")
     flat = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("="), copy=False)).reshape(-1)
-    raw: Any = memoryview(flat.view(np.uint8))
+    raw: Any = flat.view(np.uint8).data
     return {"t": "array", "d": flat.dtype.str, "s": shape, "b": _keep(raw, out)}
 
 
