@@ -98,7 +98,7 @@ def recognise(folder: Path, kind: str | None = None) -> str:
     if kind is not None:
         rooms.load(ROOM, kind)
         return kind
-    files = listing(folder)
+    files = [folder.name] if folder.is_file() else listing(folder)
     found = [name for name in rooms.names(ROOM) if rooms.load(ROOM, name).recognises(files)]
     if len(found) == 1:
         return found[0]

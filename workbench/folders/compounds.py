@@ -30,7 +30,7 @@ NAMED = {
     "sider",
     "dilist",
     "ppb",
-    "toxicity",
+    "ld50",
     "ligands",
     "structures",
 }

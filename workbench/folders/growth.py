@@ -40,6 +40,13 @@ def _is_growth(name: str) -> bool:
     return _foreign.is_text(name) and any(w.startswith("growth") for w in _foreign.words(name))
 
 
+def _is_part(name: str) -> bool:
+    spoken = _foreign.words(name)
+    return _foreign.is_text(name) and (
+        _is_growth(name) or bool({"mrecist", "mutation", "cnv"} & {*spoken}) or "info" in "".join(spoken)
+    )
+
+
 def read(folder: Path, note: Note, *, volume_unit: str | None = None, time_unit: str | None = None) -> Content:
     """Endpoint ``tumour_volume`` in mm3 by hours since the start of treatment.
 
@@ -53,6 +60,7 @@ def read(folder: Path, note: Note, *, volume_unit: str | None = None, time_unit:
         No growth table can be read, or a unit is neither declared nor stated.
     """
     files = _foreign.listing(folder)
+    _foreign.leftover(files, [f for f in files if _is_part(f)], note)
     curves, tables = [], []
     for name in [f for f in files if _is_growth(f)]:
         table = _foreign.read_table(folder, name, note)

@@ -149,9 +149,8 @@ def _facts(read: dict[str, pl.DataFrame], order: list[str], note: Note) -> pl.Da
         key = table.columns[0]
         named = table.with_columns(pl.col(key).cast(pl.String))
         if named[key].to_list() == [str(i) for i in range(len(order))]:
-            note(
-                Unread(file, f"column {key!r}", f"rows are numbered 0 to {len(order) - 1}, not named: matched by order")
-            )
+            said = f"rows are numbered 0 to {len(order) - 1}, not named: matched by order"
+            note(Unread(file, f"column {key!r}", said, "note"))
             named = named.with_columns(pl.Series(key, order))
         if not set(named[key].to_list()) & set(order):
             note(
@@ -204,6 +203,7 @@ def _arms(facts: pl.DataFrame | None, note: Note) -> pl.DataFrame | None:
                 "facts",
                 f"column {column!r}",
                 f"the unit is cut in {len(cut)} rows (first {cut[0][0]!r}): {whole} as in the others",
+                "note",
             )
         )
         rows = [(s, t, a, whole, h) for s, t, a, _, h in rows]
