@@ -18,8 +18,9 @@ import numpy as np
 
 LN10 = math.log(10.0)
 ZERO_DOSE = -1e4  # stands for the log10 of dose 0: the response there is `top`, exactly
-GRID_EC50, GRID_HILL = 8, 4  # hills 0.5, 1, 2, 4
-STARTS, STEPS = 2, 40
+GRID_EC50, GRID_HILL = 16, 5  # hills 0.5, 1, 2, 4, 8
+STARTS, STEPS = 3, 40  # searches from the best grid points, less those that lie beside an end already reached
+NEAR_HILL = 0.75 * math.log(2.0)
 # columns of `fit`'s answer
 COLUMNS = (
     "top", "bottom", "hill", "log10_ec50", "rss", "tss", "log10_ic50", "auc", "emax",
@@ -141,18 +142,9 @@ def _search(x, y, sy, e, lnh, bounds, s, trial):
     for _ in range(STEPS):
         h = math.exp(lnh)
         fall = bottom - top
-        tt = 0.0  # sums over the points: t = 1 - s and s are the columns of top and bottom,
-        ts = 0.0  # u = s (1 - s) and v = u * a those of ec50 and ln hill up to factors
-        ss = 0.0
-        tu = 0.0
-        tv = 0.0
-        su = 0.0
-        sv = 0.0
-        uu = 0.0
-        uv = 0.0
-        vv = 0.0
-        ru = 0.0
-        rv = 0.0
+        # sums over the points: t = 1 - s and s are the columns of top and bottom, u = s (1 - s) and v = u (x - e) those
+        # of ec50 and ln hill up to factors, r the residual
+        tt = ts = ss = tu = tv = su = sv = uu = uv = vv = ru = rv = 0.0
         for i in range(n):
             c = s[i]
             t = 1.0 - c
@@ -212,11 +204,11 @@ def _search(x, y, sy, e, lnh, bounds, s, trial):
                 break
             t_top, t_bottom, t_rss = _loss(x, y, sy, new_e, new_h, bounds, trial)
             if t_rss < rss:
-                done = rss - t_rss < 1e-9 * rss
+                done = rss - t_rss < 1e-8 * rss
                 e, lnh, top, bottom, rss = new_e, new_h, t_top, t_bottom, t_rss
                 for i in range(n):
                     s[i] = trial[i]
-                damping = max(damping * 0.1, 1e-9)
+                damping = max(damping * 0.3, 1e-9)
                 break
             damping = min(damping * 10.0, 1e9)
         if done:
@@ -351,7 +343,7 @@ def fit(x, y, offsets, bounds, level, out):
     for i in range(offsets.shape[0] - 1):
         longest = max(longest, offsets[i + 1] - offsets[i])
     s, trial = np.empty(longest), np.empty(longest)
-    start = np.empty((GRID_HILL, 3))
+    start, ends = np.empty((GRID_HILL, 3)), np.empty((STARTS, 2))
     limits = bounds.copy()
     for i in range(offsets.shape[0] - 1):
         xs, ys, row = x[offsets[i] : offsets[i + 1]], y[offsets[i] : offsets[i + 1]], out[i]
@@ -372,8 +364,17 @@ def fit(x, y, offsets, bounds, level, out):
         margin = 0.1 * (high - low)
         _grid(xs, ys, sy, limits, low - margin, high + margin, start, trial)
         best = np.inf
-        for k in range(STARTS):
+        near = (high - low + 2 * margin) / (GRID_EC50 - 1)
+        searches = 0
+        for k in range(GRID_HILL):
+            known = False
+            for j in range(searches):
+                known = known or (abs(start[k, 1] - ends[j, 0]) <= near and abs(start[k, 2] - ends[j, 1]) < NEAR_HILL)
+            if known or searches == STARTS:
+                continue
             e, lnh, top, bottom, rss = _search(xs, ys, sy, start[k, 1], start[k, 2], limits, s, trial)
+            ends[searches, 0], ends[searches, 1] = e, lnh
+            searches += 1
             if rss < best:
                 best = rss
                 row[0], row[1], row[2], row[3], row[4] = top, bottom, math.exp(lnh), e, rss

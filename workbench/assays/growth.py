@@ -206,8 +206,8 @@ def arms(
         ``within``, ``treatment``, ``n``, ``n_control``, ``n_ended``, then (null: cannot be said, as where a median is
         not reached or controls do not grow)
 
-        - ``tgi_percent`` = 100 (1 - dT / dC), d: mean volume at ``day`` less the mean baseline of the same animals, with
-          bootstrap limits over animals where both arms have at least three; ``t_over_c_percent`` of mean V / V(0);
+        - ``tgi_percent`` = 100 (1 - dT / dC), d: mean volume at ``day`` less the mean baseline of the same animals,
+          with bootstrap limits over animals where both arms have at least three; ``t_over_c_percent`` of mean V / V(0);
         - ``delay_day``: median days to ``target_fold`` of T less of C; ``log_cell_kill`` = delay / (3.32 Td), Td the
           median doubling time of the controls; ``auc_ratio``: mean of V / V(0) to ``day``, T over C.
 
