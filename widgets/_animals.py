@@ -22,40 +22,46 @@ _SEX = re.compile(r"^(?:females?|males?|[mf])\b[\s,:-]*|[\s,:-]+(?:females?|male
 
 
 def arms_of(subjects: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(arms, subjects): arms by dose, the control (dose 0) first; subjects with sex (M, F or U) and ``group``, the arm.
+    """(arms, subjects): arms by dose, controls (dose 0) first; subject, sex (M, F or U) and ``group``, the arm.
 
-    Arms that differ by nothing but the sex in their name are one: "M - Vehicle" and "F - Vehicle" are Vehicle.
-    ``arms`` has group (number), arm, dose, unit, n, males, females, kind ("" main, "R" recovery, "TK" toxicokinetics, by
-    the words of the name), against (the group it is compared with: dose 0 of its kind, else of the main arms).
+    Arms that differ by nothing but the sex in their name are one: "M - Vehicle" and "F - Vehicle" are Vehicle. Animals
+    for recovery or toxicokinetics (columns ``recovery``, ``toxicokinetic``, else the arm's name) are arms of their own.
+    ``arms`` has group (number), arm, dose, unit, kind ("" main, "R" recovery, "TK" toxicokinetics), n, males, females,
+    against (the group it is compared with: dose 0 of its kind, else of the main arms; null without any).
     """
     has = set(subjects.columns)
 
     def column(name: str, kind: type[pl.DataType]) -> pl.Expr:
         return (pl.col(name) if name in has else pl.lit(None)).cast(kind).alias(name)
 
+    def told(name: str, words: str) -> pl.Expr:
+        named = pl.col("arm").cast(pl.String).str.to_lowercase().str.contains(words) if "arm" in has else pl.lit(False)
+        return pl.coalesce(column(name, pl.Boolean), named, pl.lit(False))
+
     sex = column("sex", pl.String).str.to_uppercase().str.slice(0, 1)
+    kind = pl.when(told("recovery", "recover")).then(pl.lit("R"))
     frame = subjects.select(
-        pl.col("subject").cast(pl.String), column("arm", pl.String), column("arm_dose", pl.Float64),
-        column("arm_dose_unit", pl.String),
+        pl.col("subject").cast(pl.String),
+        column("arm", pl.String).fill_null("no arm given"),
+        column("arm_dose", pl.Float64).alias("dose"),
+        column("arm_dose_unit", pl.String).alias("unit"),
+        kind.when(told("toxicokinetic", r"\btk\b|toxicokinetic"))
+        .then(pl.lit("TK"))
+        .otherwise(pl.lit(""))
+        .alias("kind"),
         pl.when(sex.is_in(["M", "F"])).then(sex).otherwise(pl.lit("U")).alias("sex"),
-    )  # fmt: skip
-    plain = frame["arm"].fill_null("no arm given").map_elements(lambda s: _SEX.sub("", s) or s, return_dtype=pl.String)
-    frame = frame.with_columns(plain.alias("arm"))
-    arms = frame.group_by("arm", "arm_dose", "arm_dose_unit", maintain_order=True).agg(
+    )
+    frame = frame.with_columns(pl.col("arm").map_elements(lambda s: _SEX.sub("", s) or s, return_dtype=pl.String))
+    key = ["arm", "dose", "unit", "kind"]
+    arms = frame.group_by(key, maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("n"),
         *((pl.col("sex") == s).sum().cast(pl.Int64).alias(name) for s, name in (("M", "males"), ("F", "females"))),
     )
-    arms = arms.sort("arm_dose", nulls_last=True, maintain_order=True).with_row_index("group")
-    key = ["arm", "arm_dose", "arm_dose_unit"]
+    arms = arms.sort("dose", "kind", nulls_last=True, maintain_order=True).with_row_index("group")
     frame = frame.join(arms.select("group", *key), on=key, how="left", nulls_equal=True, maintain_order="left")
-    name = pl.col("arm").str.to_lowercase()
-    satellite = pl.when(name.str.contains(r"\btk\b|toxicokinetic|satellite")).then(pl.lit("TK")).otherwise(pl.lit(""))
-    kind = pl.when(name.str.contains("recover")).then(pl.lit("R")).otherwise(satellite)
-    arms = arms.with_columns(kind=kind)
-    bases = {row["kind"]: row["group"] for row in reversed(arms.filter(pl.col("arm_dose") == 0).to_dicts())}
-    against = [bases.get(k, bases.get("")) for k in arms["kind"]]
-    arms = arms.with_columns(pl.Series("against", against, dtype=pl.Int64))
-    return arms.rename({"arm_dose": "dose", "arm_dose_unit": "unit"}), frame.select("subject", "sex", "group")
+    bases = {row["kind"]: row["group"] for row in reversed(arms.filter(pl.col("dose") == 0).to_dicts())}
+    against = pl.Series("against", [bases.get(k, bases.get("")) for k in arms["kind"]], dtype=pl.Int64)
+    return arms.with_columns(against), frame.select("subject", "sex", "group")
 
 
 def measured(outcomes: pl.DataFrame, people: pl.DataFrame) -> pl.DataFrame:
@@ -97,8 +103,8 @@ def one_measure(rows: pl.DataFrame, endpoint: str, day: float | None) -> pl.Data
 def compared(values: pl.DataFrame, against: list[int | None]) -> pl.DataFrame:
     """Arms of one measure: sex, group, n, mean, low, high, fold (of the control's mean), p, verdict.
 
-    ``against`` tells each arm's control. ``p`` is Dunnett's (1955, J Am Stat Assoc 50:1096) over the arms of one control
-    within a sex, two-sided; null for a control, and where an arm or its control has fewer than three values.
+    ``against`` tells each arm's control. ``p`` is Dunnett's (1955, J Am Stat Assoc 50:1096) over the arms of one
+    control within a sex, two-sided; null for a control, and where an arm or its control has fewer than three values.
     ``verdict``: "higher", "lower" (p < 0.05) or "no difference shown".
     """
     from scipy import stats
@@ -130,7 +136,7 @@ def compared(values: pl.DataFrame, against: list[int | None]) -> pl.DataFrame:
 def findings(
     domain: str, record: pl.DataFrame, people: pl.DataFrame, against: list[int | None]
 ) -> list[dict[str, Any]]:
-    """Findings of one SEND domain, those that rise most above the control first.
+    """Findings of one SEND domain, those most surely above their control first.
 
     Returns
     -------
@@ -139,6 +145,8 @@ def findings(
         grade or None}. An organ's animals are those with a record of it; where a domain writes down no normal organ of
         that name, every animal with any record of the domain counts as looked at.
     """
+    from scipy import stats
+
     upper = domain.upper()
     names = {c.upper(): c for c in record.columns}
 
@@ -153,7 +161,7 @@ def findings(
         column(f"{upper}SEV", "severity").str.to_lowercase(),
         column(f"{upper}STAT", "done").str.to_uppercase(),
     )
-    rows = rows.filter(pl.col("done") != "NOT DONE").join(people, on="subject", maintain_order="left")
+    rows = rows.filter(pl.col("done") != "NOT DONE").join(people, on="subject", how="inner", maintain_order="left")
     plain = pl.col("finding").str.strip_chars().str.to_lowercase()
     rows = rows.with_columns(normal=plain.is_in(NORMAL) | (plain == ""))
     seen = {(o, g): n for o, g, n in rows.group_by("organ", "group").agg(pl.col("subject").n_unique()).iter_rows()}
@@ -165,7 +173,7 @@ def findings(
     worst = hits.group_by("organ", "finding", "group", "subject", maintain_order=True).agg(pl.col("grade").max())
     found: dict[tuple[str, str], dict[int, Any]] = {}
     for (organ, finding, group), part in worst.group_by("organ", "finding", "group", maintain_order=True):
-        found.setdefault((str(organ), str(finding)), {})[int(group)] = part  # type: ignore[call-overload]
+        found.setdefault((str(organ), str(finding)), {})[int(str(group))] = part
     table: list[dict[str, Any]] = []
     for (organ, finding), by_group in found.items():
         cells = []
@@ -177,9 +185,11 @@ def findings(
             cells.append({"animals": animals, "of": int(of), "severity": severity})
         table.append({"domain": domain, "organ": organ, "finding": finding, "cells": cells})
 
-    def rise(row: dict[str, Any]) -> tuple[float, int]:
-        shares = [len(c["animals"]) / c["of"] if c["of"] else 0.0 for c in row["cells"]]
-        more = [share - (0.0 if a is None else shares[a]) for share, a in zip(shares, against, strict=True)]
-        return -max(more, default=0.0), -sum(len(c["animals"]) for c in row["cells"])
+    def chance(row: dict[str, Any]) -> tuple[float, int]:
+        """Smallest one-sided p of Fisher's exact test (1935) of an arm against its control; then how many in all."""
+        k, n = [len(c["animals"]) for c in row["cells"]], [c["of"] for c in row["cells"]]
+        arms = [(g, a) for g, a in enumerate(against) if a is not None and a != g and n[g] and n[a]]
+        p = [float(stats.hypergeom.sf(k[g] - 1, n[g] + n[a], k[g] + k[a], n[g])) for g, a in arms]
+        return min(p, default=1.0), -sum(k)
 
-    return sorted(table, key=rise)
+    return sorted(table, key=chance)

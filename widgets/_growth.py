@@ -10,8 +10,8 @@ from workbench.tables import TableError
 ENDPOINT = "tumour_volume"
 LONGEST = 60  # days of an arm at which its middle is drawn
 HOW = (
-    "The middle of an arm is drawn while at least half of its models, and three, are still measured; a volume between two "
-    "measured days is interpolated on the log scale. The best change is the lowest from day 10 on; calls are mRECIST's "
+    "The middle of an arm is drawn while at least half of its models, and three, are still measured; a volume between "
+    "two measured days is interpolated on the log scale. The best change is the lowest from day 10 on; calls are mRECIST's "
     "(Gao et al. 2015)."
 )
 

@@ -22,6 +22,7 @@ const ANIMAL_CSS = `
 .wb-animals .cell small{color:inherit;opacity:.8;}
 .wb-animals .differs{font-weight:600;color:var(--wb-error);}
 .wb-animals .gap{margin-top:8px;}
+.wb-animals table.plain td,.wb-animals table.plain th{white-space:nowrap;}
 .wb-animals h4.next{margin-top:16px;}
 .wb-animals canvas{cursor:default;}
 @container (max-width:840px){.wb-animals .pictures{grid-template-columns:1fr;}}
@@ -46,9 +47,9 @@ function render({ model, el }) {
   measureBox.append(h("h4", { text: "One measure by dose" }), h("div", { class: "asks" }, measures, h("label", {}, h("span", { class: "soft", text: "Day" }), days), h("label", {}, scale, "Log axis")), dotPlot, measureSaid, compared);
   const domains = h("div", {}), search = h("input", { type: "search", placeholder: "Find an organ or a finding", "aria-label": "Find an organ or a finding", oninput: () => table() });
   const heads = h("div", { class: "heads", "aria-hidden": "true" });
-  const list = longList({ label: "Findings, those that rise most above the control first", height: 330, rowHeight: 27, pick: () => {}, fill: (row, i) => fillFinding(row, rows[i]) });
+  const list = longList({ label: "Findings, those that rise most surely above their control first", height: 330, rowHeight: 27, pick: () => {}, fill: (row, i) => fillFinding(row, rows[i]) });
   const matrix = h("div", { class: "below" }, h("h4", { text: "Findings by organ and arm" }), h("div", { class: "asks" }, domains, h("div", { style: { flex: "0 1 260px" } }, search), said),
-    h("div", { class: "scroll" }, heads, list.box), h("p", { class: "soft small gap", text: "Animals with the finding of those looked at; in brackets the mean severity, 1 minimal to 5 severe. Click a cell to select its animals; Shift adds." }));
+    h("div", { class: "scroll" }, heads, list.box), h("p", { class: "soft small gap", text: "Most surely above its control first (Fisher\u2019s exact test, one-sided, not corrected). Animals with the finding of those looked at; in brackets the mean severity, 1 minimal to 5 severe. Click a cell to select its animals; Shift adds." }));
   const noFindings = h("p", { class: "empty", text: "No findings: this study has no records of microscopic, macroscopic or clinical observations." });
   const body = h("div", {}, h("div", { class: "pictures" }, h("div", {}, h("h4", { text: "Arms" }), arms, h("h4", { class: "next", text: "Body weight" }), weightPlot, weightSaid), measureBox), matrix, noFindings);
   const empty = h("div", { class: "empty", text: "No animals: this study has no subjects." });
@@ -121,6 +122,8 @@ function render({ model, el }) {
     arms.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Arm", "Dose", "animals", "males", "females"].map((text, i) => h("th", { text, scope: "col", class: i > 1 ? "num" : null })))),
       h("tbody", {}, ...header.arms.map((arm, g) => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "swatch", style: { background: paint(g) } }), arm.arm + (isControl(g) ? " (control)" : "")),
         h("td", { text: arm.dose === null ? "not given" : doseText(arm) }), ...[arm.n, arm.males, arm.females].map((n) => h("td", { class: "num", text: whole(n) })))))));
+    const kinds = new Set(header.arms.map((arm) => arm.kind));
+    if (kinds.has("R") || kinds.has("TK")) arms.append(h("p", { class: "soft small", text: [kinds.has("R") ? "R: animals for recovery" : "", kinds.has("TK") ? "TK: animals for toxicokinetics" : ""].filter(Boolean).join("; ") }));
     weights();
     measured();
     list.draw();

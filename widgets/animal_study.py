@@ -36,6 +36,11 @@ LAST = -1e9
 _SEXES = ["M", "F", "U"]
 
 
+def counted(n: int, noun: str) -> str:
+    """ "1 animal", "12 animals"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def _kind(endpoint: str) -> str:
     if animals.ORGAN_WEIGHT.match(endpoint):
         return "organ weights"
@@ -113,7 +118,7 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
 
     @property
     def values(self) -> pl.DataFrame:
-        """One row an animal of the picked measure: subject, sex, group (number of the arm), unit, day, value, censored."""
+        """One row an animal of the picked measure: subject, sex, group (the arm), unit, day, value, censored."""
         return animals.one_measure(self._rows, self.measure, None if self.day <= LAST else self.day)
 
     @property
@@ -138,13 +143,13 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
     def _parts(self, domains: set[str], sizes: dict[str, int]) -> list[dict[str, Any]]:
         """What the study has and what it lacks, each in words."""
         weighed = self._rows.filter(pl.col("endpoint") == animals.WEIGHT)["subject"].n_unique()
-        parts = [{"name": "Body weight", "there": weighed > 0, "said": f"{weighed} animals" if weighed else ""}]
+        parts = [{"name": "Body weight", "there": weighed > 0, "said": counted(weighed, "animal")}]
         for kind in ("laboratory and other values", "organ weights", "exposure"):
             n = sum(m["kind"] == kind for m in self._measures)
-            parts.append({"name": kind.capitalize(), "there": n > 0, "said": f"{n} measures" if n else ""})
+            parts.append({"name": kind.capitalize(), "there": n > 0, "said": counted(n, "measure")})
         for domain, words in animals.DOMAINS.items():
             there, kinds = domain in domains, sum(r["domain"] == domain for r in self._findings)
-            said = f"{kinds} findings in {sizes[domain]:,} records" if there else ""
+            said = f"{counted(kinds, 'finding')} in {counted(sizes[domain], 'record')}" if there else ""
             parts.append({"name": f"{words.capitalize()} ({domain.upper()})", "there": there, "said": said})
         return parts
 
@@ -152,7 +157,7 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
         weights = animals.weights(self._rows)
         unit = self._rows.filter(pl.col("endpoint") == animals.WEIGHT)["unit"]
         cells = [cell for row in self._findings for cell in row["cells"]]
-        columns = {
+        columns: dict[str, np.ndarray] = {
             "weight_group": weights["group"].to_numpy().astype(np.int8),
             "weight_sex": np.array([_SEXES.index(s) for s in weights["sex"]], dtype=np.int8),
             "weight_n": weights["n"].to_numpy().astype(np.int32),

@@ -7,9 +7,9 @@ const AUDIT_CSS = `
 .wb-audit .counts{display:flex;flex-wrap:wrap;gap:8px;margin-bottom:12px;}
 .wb-audit .counts button{display:flex;flex-direction:column;align-items:flex-start;flex:1 1 130px;padding:8px 12px;border-left-width:5px;text-align:left;}
 .wb-audit .counts b{font-size:22px;font-weight:600;line-height:1.15;font-variant-numeric:tabular-nums;}
-.wb-audit .error{border-left-color:var(--wb-mark)!important;}
-.wb-audit .warning{border-left-color:var(--wb-warn)!important;}
-.wb-audit .notice{border-left-color:var(--wb-accent)!important;}
+.wb-audit .is-error{border-left-color:var(--wb-mark)!important;}
+.wb-audit .is-warning{border-left-color:var(--wb-warn)!important;}
+.wb-audit .is-note{border-left-color:var(--wb-accent)!important;}
 .wb-audit .finding{border:1px solid var(--wb-line);border-left-width:5px;border-radius:4px;padding:9px 12px;margin-bottom:8px;
 display:grid;grid-template-columns:minmax(0,1fr) 190px;gap:4px 20px;}
 .wb-audit .finding.on{background:var(--wb-tint);}
@@ -24,7 +24,9 @@ display:grid;grid-template-columns:minmax(0,1fr) 190px;gap:4px 20px;}
 .wb-audit .clean b{display:block;font-size:16px;}
 @container (max-width:600px){.wb-audit .finding{grid-template-columns:1fr;}}
 `;
-const KINDS = [["error", "do not train on it", "error"], ["warning", "look first", "warning"], ["note", "know it", "notice"]];
+const PAGE = 60; // findings drawn at once
+/** Value, meaning and class; a page around the widget may have rules of its own for a class called "error". */
+const KINDS = [["error", "do not train on it", "is-error"], ["warning", "look first", "is-warning"], ["note", "know it", "is-note"]];
 const SORTS = {
   severity: () => 0, // as they came: worst first
   certainty: (a, b) => b.confidence - a.confidence,
@@ -32,7 +34,7 @@ const SORTS = {
 };
 
 function render({ model, el }) {
-  let frame = null, sorting = "severity";
+  let frame = null, sorting = "severity", most = PAGE;
   const part = stage(el, "wb-audit", model.get("theme"), `${SHARED}${AUDIT_CSS}`, () => {});
   const heading = h("h3", {}), note = h("p", { class: "note" });
   const families = h("select", { "aria-label": "Family of checks", onchange: () => put(model, { family: families.value }) });
@@ -47,9 +49,10 @@ function render({ model, el }) {
   const counts = h("div", { class: "counts", role: "group", "aria-label": "Severity: press one to see only it" }, ...tiles.map((tile) => tile.box));
   const said = h("p", { class: "soft small", role: "status", style: { marginBottom: "8px" } });
   const list = h("div", { role: "list" }), clean = h("div", { class: "clean" });
+  const further = h("button", { type: "button", onclick: () => { most += 5 * PAGE; refresh(); } });
   const ran = h("details", {}), checks = h("p", { class: "soft small" });
   ran.append(h("summary", { class: "small" }), checks);
-  part.root.append(h("div", { class: "tops" }, heading, familyLabel, order.box), note, counts, said, list, clean, ran);
+  part.root.append(h("div", { class: "tops" }, heading, familyLabel, order.box), note, counts, said, list, further, clean, ran);
 
   function load() {
     frame = unpack(model.get("frame_bytes"));
@@ -88,7 +91,11 @@ function render({ model, el }) {
     if (sorting !== "severity") shown.sort(SORTS[sorting]);
     said.textContent = !findings.length ? "" : shown.length === findings.length ? `All ${whole(shown.length)} findings`
       : `${whole(shown.length)} of ${whole(findings.length)} findings${shown.length ? "" : ": loosen the family or the severity"}`;
-    list.replaceChildren(...shown.map((finding) => card(finding)));
+    const holder = part.root.getRootNode().activeElement, held = [...list.querySelectorAll("button")].indexOf(holder);
+    list.replaceChildren(...shown.slice(0, most).map((finding) => card(finding)));
+    if (held >= 0) list.querySelectorAll("button")[held]?.focus(); // whoever pressed a key stays where they were
+    further.hidden = shown.length <= most;
+    further.textContent = `Show more: ${whole(shown.length - most)} are left`;
   }
 
   function subjects(finding) {

@@ -3,13 +3,14 @@
 The index of all curves crosses once; points, curve and band cross for the few that are shown. Layouts (container:
 ``widgets._parts.pack``).
 
-``index_bytes``, one row a curve. Header: ``version``, ``subjects`` [name], ``treatments`` [name], ``dose_unit``. Columns:
-``subject_of`` i4, ``treatment_of`` i4, ``ic50`` f4 (dose; NaN unknown), ``state`` i1 (0 exact, +1 above, -1 below, 2 flat).
+``index_bytes``, one row a curve. Header: ``version``, ``subjects`` [name], ``treatments`` [name], ``dose_unit``.
+Columns: ``subject_of`` i4, ``treatment_of`` i4, ``ic50`` f4 (dose; NaN unknown), ``state`` i1 (0 exact, +1 above, -1
+below, 2 flat).
 
-``frame_bytes``. Header: ``version``, ``dose_unit``, ``label``, ``unit``, ``full`` (the untreated response: 1 or 100),
+``frame_bytes``. Header: ``version``, ``dose_unit``, ``label``, ``unit``, ``full`` (the untreated response, 1),
 ``low``, ``high`` (doses tested), ``level``, ``how``, ``curves`` [{subject, treatment, from, to, ic50, ic50_low,
-ic50_high, state, flags}]. Values are fractions of the untreated response. Columns: ``start`` i4 (curves + 1) of ``dose``, ``value`` f4; ``mean_start`` i4 (curves + 1)
-of ``mean_dose``, ``mean`` f4; ``grid`` f4 (G, log10 of the dose); ``mid``, ``lower``, ``upper`` f4 (curves * G).
+ic50_high, state, flags}]. Values are fractions of the untreated response. Columns: ``start`` i4
+(curves + 1) of ``dose``, ``value`` f4; ``mean_start`` i4 (curves + 1) of ``mean_dose``, ``mean`` f4; ``grid`` f4 (G, log10 of the dose); ``mid``, ``lower``, ``upper`` f4 (curves * G).
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class DoseResponse(Selects, anywidget.AnyWidget):
 
     @property
     def reading(self) -> pl.DataFrame:
-        """subject, treatment, predicted, low, high of the drawn curves at ``dose`` (fractions of the untreated response)."""
+        """subject, treatment, predicted, low, high (fractions of the untreated response) of the drawn curves at ``dose``."""
         rows = []
         for row in self.shown.iter_rows(named=True):
             points = self._of(row)

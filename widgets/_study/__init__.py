@@ -1,1 +1,1 @@
-"""Private parts of the page of a study: the notebook widgets in Panel, and one file a tab that is more than a widget."""
+"""Private parts of the page of a study: its tabs, most of which are notebook widgets shown by Panel."""
