@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -275,7 +276,8 @@ def _open_anndata(node: dict[str, Any], buffers: Sequence[Buffer]) -> AnnData:
 def _open_mudata(node: dict[str, Any], buffers: Sequence[Buffer]) -> Any:
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    with mudata.set_options(pull_on_update=False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="mudata")  # a gene may stand in two modalities
         data = mudata.MuData({name: _open(part, buffers) for name, part in node["mod"].items()})
         obs, var = _open_pandas(node["obs"], buffers), _open_pandas(node["var"], buffers)
         data.obs = obs.reindex(data.obs_names)

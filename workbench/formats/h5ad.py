@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SIGNATURE", "read", "write"]
 
+PRELOAD = ("anndata", "h5py", "pandas", "scipy.sparse")  # imported once by `workbench.caged`, before it forks
+
 
 def write(data: AnnData) -> bytes:
     """``data`` as h5ad, every array gzipped; the same input gives the same bytes."""

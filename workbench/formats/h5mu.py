@@ -14,6 +14,7 @@ from workbench.formats import FormatError, _hdf5
 if TYPE_CHECKING:
     from mudata import MuData
 
+PRELOAD = ("anndata", "h5py", "mudata", "pandas", "scipy.sparse")  # imported once by `workbench.caged`, before it forks
 ROOMS = ("obs", "var", "obsm", "varm", "obsp", "varp", "obsmap", "varmap", "uns")
 
 

@@ -17,6 +17,7 @@ from workbench.formats import FormatError, _cells, _kind, _text
 if TYPE_CHECKING:
     from anndata import AnnData
 
+PRELOAD = ("anndata", "pandas", "scipy.sparse")  # imported once by `workbench.caged`, before it forks
 ENTRIES = 2_000_000_000
 AXIS = 50_000_000  # rows or columns a matrix may declare
 FIELDS = ("integer", "real", "pattern")

@@ -12,6 +12,7 @@ import polars as pl
 
 from workbench.formats import FormatError, _kind, _text
 
+PRELOAD = ("rdkit.Chem",)  # imported once by `workbench.caged`, before it forks
 RECORDS = 1_000_000
 LONGEST = 4 * 2**20  # characters of one record
 ITEM = re.compile(r"^>.*?<([^<>]*)>")

@@ -10,6 +10,7 @@ import polars as pl
 
 from workbench.formats import FormatError, _kind, _text
 
+PRELOAD = ("rdkit.Chem",)  # imported once by `workbench.caged`, before it forks
 PREFERRED = ("isomeric", "canonical", "")  # which SMILES column counts where there are several
 LONGEST = 5000  # characters; parsing longer ones takes minutes
 

@@ -16,6 +16,7 @@ from workbench.formats import FormatError, _cells, _hdf5
 if TYPE_CHECKING:
     from anndata import AnnData
 
+PRELOAD = ("anndata", "h5py", "pandas", "scipy.sparse")  # imported once by `workbench.caged`, before it forks
 PARTS = ("data", "indices", "indptr", "shape", "barcodes")
 
 

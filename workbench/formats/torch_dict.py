@@ -16,6 +16,7 @@ import numpy as np
 
 from workbench.formats import FormatError
 
+PRELOAD = ("torch", "torch._utils")  # imported once by `workbench.caged`, before it forks
 ALLOWED = (
     ("collections", "OrderedDict"),
     ("torch._utils", "_rebuild_tensor_v2"),

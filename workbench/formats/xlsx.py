@@ -14,6 +14,7 @@ import polars as pl
 from workbench.formats import FormatError, _archive
 from workbench.formats._text import Notes
 
+PRELOAD = ("fastexcel",)  # imported once by `workbench.caged`, before it forks
 SHEETS = 256
 CELLS = 20_000_000  # of the rectangle from A1 to the last cell of one sheet
 CELL = re.compile(rb'<(?:\w+:)?c\s[^>]*?r="([A-Z]{1,3})(\d{1,7})"')
