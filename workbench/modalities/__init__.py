@@ -58,7 +58,7 @@ class Block:
         return self.only(np.flatnonzero(~np.array(same, dtype=bool))) if any(same) else self
 
     def refuse(self, wrong: np.ndarray, expected: str) -> None:
-        """Raise ValueError with the first place where ``wrong`` (n, f) is true; ``expected`` says what should be there."""
+        """Raise ValueError that names the first place where ``wrong`` (n, f) is true, and what was ``expected``."""
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             raise ValueError(

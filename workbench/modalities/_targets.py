@@ -35,8 +35,8 @@ def never_predicted(study, block: Block, treatments: list[str | None], what: str
     keep = [j for j, t in enumerate(treatments) if t is None or (_plain(t) not in names and of.get(t) not in compounds)]
     if not keep:
         raise ValueError(
-            f"{what}: all {len(treatments)} columns are of compounds that the study's outcomes hold, so each "
-            "would tell a predictor what it is asked for. Take the outcomes of the reference compounds out of the study's outcomes "
+            f"{what}: all {len(treatments)} columns are of compounds that the study's outcomes hold, so each would "
+            "tell a predictor what it is asked for. Take the reference compounds' rows out of the outcomes "
             "(workbench.modalities.response_curves.split_off), or leave this modality out."
         )
     return block if len(keep) == len(treatments) else block.only(np.array(keep, dtype=np.int64))
