@@ -66,6 +66,7 @@ def read(
     FormatError
         No map, no export, no vehicle control in any plate, or a dose without a unit.
     """
+    time_h, blank = (None if v is None else float(v) for v in (time_h, blank))  # options of a command line are text
     files = _foreign.listing(folder)
     tables = [f for f in files if _is_table(f)]
     _foreign.leftover(files, tables, note)

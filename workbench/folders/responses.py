@@ -86,7 +86,7 @@ def read(folder: Path, note: Note, *, unit: str | None = None, omics_unit: str |
     _foreign.leftover(files, [*omics, *heads, *others], note)
     tables = {f: t for f in [*heads, *others] if (t := _foreign.read_table(folder, f, note)) is not None}
     smiles, aliases = _smiles({f: tables[f] for f in others if f in tables})
-    parts = []
+    parts, refused = [], []
     for file in heads:
         if file in tables:
             try:
@@ -95,8 +95,9 @@ def read(folder: Path, note: Note, *, unit: str | None = None, omics_unit: str |
                 if len(heads) == 1:
                     raise
                 _foreign.refuse(error, file, note)
+                refused.append(str(error))
     if not parts:
-        raise FormatError(folder.name, "response tables", "not one can be read")
+        raise FormatError(folder.name, "response tables", " ".join(["not one can be read.", *refused]))
     outcomes = pl.concat(parts)
     lines = outcomes["subject"].unique().sort().to_list()
     modalities: dict[str, AnnData] = {}
