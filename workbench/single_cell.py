@@ -178,24 +178,23 @@ def filter_cells(
             raise KeyError("max_doublet_score needs obs['doublet_score']; run doublets(data) first.")
         about = about.with_columns(pl.Series("doublet_score", data.obs["doublet_score"].to_numpy(dtype=np.float64)))
     asked = [
-        ("genes", "at least", min_genes, pl.col("genes") >= min_genes),
-        ("genes", "at most", max_genes, pl.col("genes") <= max_genes),
-        ("counts", "at least", min_counts, pl.col("counts") >= min_counts),
-        ("mitochondrial %", "at most", max_mitochondrial_pct, pl.col("mitochondrial_pct") <= max_mitochondrial_pct),
-        ("doublet score", "at most", max_doublet_score, pl.col("doublet_score") <= max_doublet_score),
+        ("genes at least", "genes", min_genes),
+        ("genes at most", "genes", max_genes),
+        ("counts at least", "counts", min_counts),
+        ("mitochondrial % at most", "mitochondrial_pct", max_mitochondrial_pct),
+        ("doublet score at most", "doublet_score", max_doublet_score),
     ]
     left, rows = np.ones(data.n_obs, dtype=bool), []
-    for what, side, limit, passes in asked:
+    for what, column, limit in asked:
         if limit is None:
             continue
-        ok = about.select(passes.fill_null(True)).to_series().to_numpy()
+        passes = pl.col(column) >= limit if what.endswith("at least") else pl.col(column) <= limit
+        ok = about.select(passes.fill_null(True)).to_series().to_numpy()  # what is not known removes nobody
         gone = int((left & ~ok).sum())
         left &= ok
-        rows.append((f"cell: {what} {side}", float(limit), gone, int(left.sum())))
+        rows.append((f"cell: {what}", float(limit), gone, int(left.sum())))
         if not left.any():
-            raise ValueError(
-                f"no cell is left: {what} {side} {limit} removed the last {gone}. Choose another threshold."
-            )
+            raise ValueError(f"no cell is left: {what} {limit} removed the last {gone}. Choose another threshold.")
     x = sparse.csc_matrix(data.X if layer == "X" else data.layers[layer])[left]
     seen = np.asarray((x > 0).sum(0)).ravel()
     genes = seen >= min_cells

@@ -98,14 +98,15 @@ def test_gaps_stay_gaps_until_a_scaler_fills_them_and_infinities_are_refused(nam
     x = np.random.default_rng(2).random((60, 5)).astype(np.float32)
     x[4, 2] = np.nan
     unit = "log2(RPM + 1)" if name == "mirna" else "as measured"
-    block = modalities.read(study_with(name, anndata(x, SUBJECTS, list("abcde"), unit)), name)
+    read = modalities.rooms.load("workbench.modalities", name).read
+    block = read(Shown(anndata(x, SUBJECTS, list("abcde"), unit)))
     values, there = block.rows(SUBJECTS)
     assert np.isnan(values).sum() == 1 and np.isnan(values[4, 2]) and there.all()
     rotation = modalities.prepare(name, values, np.arange(30))
     assert np.isfinite(rotation.apply(values)).all()
     x[7, 1] = np.inf
     with pytest.raises(ValueError, match=r"found inf at 'subject 07', 'b'"):
-        modalities.read(study_with_replaced(name, anndata(x, SUBJECTS, list("abcde"), unit)), name)
+        read(Shown(anndata(x, SUBJECTS, list("abcde"), unit)))
 
 
 def study_with_replaced(name: str, data: Any) -> Study:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -152,8 +152,8 @@ def compare(
                     "n_reference": labels.n(outside),
                     "difference": a - b,
                     "log2_fold_change": values.fold(a, b, labels.pool(linear, inside), labels.pool(linear, outside)),
-                    "pct_group": _percent(above, labels, inside),
-                    "pct_reference": _percent(above, labels, outside),
+                    "pct_group": _percent(above, labels, inside, len(a)),
+                    "pct_reference": _percent(above, labels, outside, len(a)),
                     "statistic": statistic,
                     "p": p,
                     "q": benjamini_hochberg(p),
@@ -248,8 +248,8 @@ def pseudo_bulk(
     return made
 
 
-def _percent(above: np.ndarray | None, labels: Labels, which: np.ndarray) -> Any:
-    return pl.lit(None, pl.Float64) if above is None else 100.0 * labels.pool(above, which)
+def _percent(above: np.ndarray | None, labels: Labels, which: np.ndarray, features: int) -> np.ndarray:
+    return np.full(features, np.nan) if above is None else 100.0 * labels.pool(above, which)
 
 
 def _finding(
