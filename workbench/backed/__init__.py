@@ -51,6 +51,8 @@ class Backed:
     def __init__(self, path: Path, file: str, matrix: str, proof: tuple[str, int | None] | None) -> None:
         self.path, self.file, self.matrix, self._proof = path, file, matrix, proof
         self._columns: dict[str, pl.Series] = {}
+        self.indptr: NDArray[np.int64] | None = None
+        self.indices: Extents | None = None
 
     @classmethod
     def open(
@@ -146,7 +148,7 @@ class Backed:
     def _dense(self, item: h5py.Dataset) -> None:
         if len(item.shape) != 2:
             raise FormatError(self.file, item.name, f"expected two axes, found {len(item.shape)}")
-        self.kind, self.indptr, self.indices = "dense", None, None
+        self.kind = "dense"
         self._rows, self._features = (int(n) for n in item.shape)
         self.data = Extents(item, self._fd, self.file, item.name)
 
@@ -264,7 +266,11 @@ class Backed:
 
     def stray(self) -> FormatError:
         """What to raise when a column number lies outside the matrix."""
-        return FormatError(self.file, f"/{self.matrix}/indices", f"a column number lies outside 0..{self.shape[1] - 1}")
+        return FormatError(
+            self.file,
+            f"/{self.matrix}/indices",
+            f"a column number lies outside 0..{self.shape[1] - 1}, or stands twice in a row",
+        )
 
     # ---- the open file
 
@@ -317,8 +323,7 @@ class Backed:
         return {"path": self.path, "file": self.file, "matrix": self.matrix, "_proof": self._proof}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._columns = {}
+        self.__init__(state["path"], state["file"], state["matrix"], state["_proof"])  # type: ignore[misc]
         self._open()
 
     def __repr__(self) -> str:

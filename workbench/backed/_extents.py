@@ -89,7 +89,7 @@ class Extents:
             self._last = np.flatnonzero(~self._joined)
         return True
 
-    def read_into(self, start: int, stop: int, out: NDArray[Any]) -> None:
+    def read_into(self, start: int, stop: int, out: Any) -> None:
         """Rows ``start`` to ``stop`` into the contiguous ``out`` of ``dtype``.
 
         Raises

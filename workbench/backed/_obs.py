@@ -34,9 +34,11 @@ def column(group: h5py.Group, name: str, file: str) -> pl.Series:
     kind = item.attrs.get("encoding-type")
     if kind == "categorical":
         codes, categories = coded(group, name, file)
-        return pl.Series(name, categories, dtype=pl.String).gather(
-            pl.Series(codes).replace(-1, None).cast(pl.UInt32)
-        ).cast(pl.Enum(categories))
+        return (
+            pl.Series(name, categories, dtype=pl.String)
+            .gather(pl.Series(codes).replace(-1, None).cast(pl.UInt32))
+            .cast(pl.Enum(categories))
+        )
     if "values" in item and "mask" in item:
         values = pl.Series(name, _values(item["values"]))
         return values.to_frame().select(pl.when(~pl.Series("mask", item["mask"][:])).then(pl.col(name)))[name]
@@ -58,7 +60,7 @@ def coded(group: h5py.Group, name: str, file: str) -> tuple[np.ndarray, list[str
     stored = item["categories"]
     stored = stored["values"] if isinstance(stored, h5py.Group) else stored
     categories = pl.Series(_values(stored)).cast(pl.String).to_list()
-    if codes.size and not (-1 <= codes.min() and codes.max() < len(categories)):
+    if codes.size and not (codes.min() >= -1 and codes.max() < len(categories)):
         raise FormatError(file, item.name, f"codes from {codes.min()} to {codes.max()} of {len(categories)} categories")
     if len(set(categories)) != len(categories):
         raise FormatError(file, item.name, "a category is listed twice")

@@ -140,7 +140,7 @@ class Stream(IterableDataset):
         part, per = self._stretch(), self.budget.window // self.batch
         order = Order(self.budget.edges, self.rows, self.seed, self.epoch)
         epoch, skip = self.epoch, self.position
-        self.position = 0 if skip >= part.last - part.first else skip
+        self.position = skip if skip < part.last - part.first else 0
         spare = self._spare.pop() if self._spare else (Rooms(), Rooms(), Trays())
         rooms, trays = spare[:2], spare[2]
         windows = enumerate(part.windows(per, self.position))
@@ -174,7 +174,7 @@ class Stream(IterableDataset):
         start, stop = part.bounds(low)[0], part.bounds(high - 1)[1]
         rows = np.sort(order.line(start, stop))
         shuffled = order.shuffle(start, len(rows))
-        window = self.source.load(rows, shuffled, rooms)
+        window = self.source.load(rows, shuffled, rooms, self.budget.most)
         rows = rows[shuffled]
         values = {name: _tensor(v[rows]) for name, v in self._obs.items()}
         return low, high, start, torch.from_numpy(rows), values, window
@@ -213,6 +213,8 @@ class Stream(IterableDataset):
                 f"{self._fingerprint()}. Give the same rows, seed, batch, block, window and ranks."
             )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        if self.position >= len(self):
+            self.epoch, self.position = self.epoch + 1, 0
 
     def _fingerprint(self) -> str:
         part = self._stretch(whole=True)

@@ -17,11 +17,12 @@ PIECE = 2**16  # bytes of a block from which reading is no longer a matter of se
 
 @dataclass(frozen=True)
 class Budget:
-    """Rows of a block, of a window, where blocks begin and end, and the bytes all of it can take."""
+    """Rows of a block and of a window, where blocks begin and end; bytes that a window, and all of it, can take."""
 
     block: int
     window: int
     edges: NDArray[np.int64]
+    most: int
     bytes: int
 
 
@@ -49,6 +50,7 @@ def plan(
     length = source.rows if rows is None else len(rows)
     batch_bytes = 2 * batch * source.features * 4
     row = source.row_bytes + ROW
+    fixed = window is not None
     least = max(1, round(PIECE / source.row_bytes), source.together)  # rows that are worth a reading
     if window is None:
         fits = int((cap - held - batch_bytes) / (2.2 * row))
@@ -60,10 +62,11 @@ def plan(
         block = max(1, min(window // MIXED, 4 * least))
     while True:
         edges = source.edges(rows, block)
-        needed = held + batch_bytes + 2 * _most(source.costs(rows, edges), edges, window) + 2 * ROW * window
+        most = _most(source.costs(rows, edges), edges, window)
+        needed = held + batch_bytes + 2 * most + 2 * ROW * window
         if needed <= cap:
-            return Budget(block, window, edges, int(needed))
-        if window <= batch or per <= 1:
+            return Budget(block, window, edges, most, int(needed))
+        if fixed or per <= 1:
             break
         per = max(1, int(per * min(0.9, cap / needed)))
         window = per * batch

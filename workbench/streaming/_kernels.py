@@ -10,9 +10,9 @@ CP10K = 1e4
 
 @numba.njit(nogil=True, cache=True)
 def scatter(data, indices, begin, end, normalise, out):
-    """Sparse rows, numbers ``begin`` to ``end`` of a window, onto ``out`` (B, features) float32; False where a column lies outside.
+    """Sparse rows, numbers ``begin`` to ``end`` of a window, onto ``out`` (B, features) float32.
 
-    ``normalise``: ln(1 + 10,000 x / sum of the row); a row of zeros stays zero.
+    False where a column lies outside, or stands twice in a row that should be normalised. ``normalise``: ln(1 + 10,000 x / sum of the row); a row of zeros stays zero.
     """
     features = out.shape[1]
     for i in range(begin.shape[0]):
@@ -29,18 +29,19 @@ def scatter(data, indices, begin, end, normalise, out):
             j = indices[k]
             if j < 0 or j >= features:
                 return False
-            row[j] += np.float32(data[k]) * scale
-        if normalise:
-            for k in range(first, last):
-                j = indices[k]
+            value = np.float32(data[k]) * scale
+            if normalise:
                 if row[j] != 0:
-                    row[j] = np.log1p(row[j])
+                    return False  # the logarithm of a sum is not the sum of logarithms
+                value = np.log1p(value)
+            row[j] += value
     return True
 
 
 @numba.njit(nogil=True, cache=True)
-def gather(data, indices, begin, end, normalise, features, pointers, columns, values):
-    """Sparse rows of a window as CSR in ``pointers``, ``columns``, ``values``; False as in ``scatter``."""
+def gather(data, indices, begin, end, normalise, features, to):
+    """Sparse rows of a window as CSR in ``to`` (pointers, columns, values); False as in ``scatter``."""
+    pointers, columns, values = to
     at = 0
     for i in range(begin.shape[0]):
         pointers[i] = at
@@ -53,7 +54,7 @@ def gather(data, indices, begin, end, normalise, features, pointers, columns, va
             scale = np.float32(CP10K / total) if total > 0 else np.float32(0)
         for k in range(first, last):
             j = indices[k]
-            if j < 0 or j >= features:
+            if j < 0 or j >= features or (k > first and j == indices[k - 1]):
                 return False
             columns[at] = j
             value = np.float32(data[k]) * scale
@@ -92,7 +93,7 @@ def add_products(data, indices, begin, end, normalise, sums, products):
         total = 0.0
         for k in range(first, last):
             total += data[k]
-        scale = CP10K / total if normalise and total > 0 else 1.0
+        scale = CP10K / total if total > 0 else 0.0
         before = -1
         for k in range(first, last):
             j = indices[k]

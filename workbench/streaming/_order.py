@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,6 @@ def stretch(length: int, batch: int, rank: int = 0, ranks: int = 1, worker: int 
     if length < ranks:
         raise ValueError(f"{length} rows cannot be shared among {ranks} ranks. Train on fewer devices.")
     cuts = [length * r // ranks for r in range(ranks + 1)]
-    count = max(-(-(b - a) // batch) for a, b in zip(cuts, cuts[1:], strict=False))
+    count = max(-(-(b - a) // batch) for a, b in pairwise(cuts))
     first, last = count * worker // workers, count * (worker + 1) // workers
     return Stretch(cuts[rank], cuts[rank + 1], count, first, last, batch)

@@ -99,7 +99,7 @@ class Parquet:
             counts = self._starts[high] - self._starts[low]
         return counts * self.features * 4
 
-    def load(self, rows: NDArray[np.int64], order: NDArray[np.int64], rooms: Rooms) -> Window:
+    def load(self, rows: NDArray[np.int64], order: NDArray[np.int64], rooms: Rooms, most: int) -> Window:
         """Read the row groups of ``rows`` (sorted) into ``rooms``; the window hands the rows out in ``order``."""
         if self._process != os.getpid():
             self._file, self._process = self._open(), os.getpid()
@@ -109,8 +109,8 @@ class Parquet:
         groups, first = np.unique(group, return_index=True)
         sizes = self._starts[groups + 1] - self._starts[groups]
         base = np.cumsum(sizes) - sizes
-        matrix = rooms.room("data", int(sizes.sum()) * self.features, np.dtype(np.float32))
-        matrix = matrix[: int(sizes.sum()) * self.features].reshape(-1, self.features)
+        taken = int(sizes.sum()) * self.features
+        matrix = rooms.room("data", max(taken, most // 4), np.dtype(np.float32))[:taken].reshape(-1, self.features)
         for number, at, size in zip(groups.tolist(), base.tolist(), sizes.tolist(), strict=True):
             self._group(number, matrix[at : at + size])
         counts = np.diff(np.append(first, len(rows)))

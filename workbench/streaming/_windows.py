@@ -25,7 +25,7 @@ class Rooms:
         found = self._arrays.get(name)
         if found is None or len(found) < size or found.dtype != dtype:
             self._arrays.pop(name, None)
-            found = self._arrays[name] = np.empty(int(size * 1.05) + 1, dtype)
+            found = self._arrays[name] = np.empty(size, dtype)
         return found
 
 
@@ -95,11 +95,12 @@ class H5ad:
         taken = np.concatenate([[0], np.cumsum(end - begin + np.where(gaps <= self._near, gaps, 0))])
         return np.diff(taken[edges]) * self.unit_bytes
 
-    def load(self, rows: NDArray[np.int64], order: NDArray[np.int64], rooms: Rooms) -> Window:
-        """Read ``rows`` (sorted) into ``rooms``; the window hands them out in ``order``."""
+    def load(self, rows: NDArray[np.int64], order: NDArray[np.int64], rooms: Rooms, most: int) -> Window:
+        """Read ``rows`` (sorted) into ``rooms`` of ``most`` bytes; the window hands them out in ``order``."""
         backed = self.backed.here()
         begin, end = self._spans(rows)
-        breaks = np.flatnonzero(begin[1:] - end[:-1] > self._near)
+        room = most // self.unit_bytes
+        breaks = self._breaks(begin, end, room)
         starts, stops = begin[np.append(0, breaks + 1)], end[np.append(breaks, len(rows) - 1)]
         lengths = stops - starts
         base = np.cumsum(lengths) - lengths
@@ -108,7 +109,7 @@ class H5ad:
         parts = [("data", backed.data)] + ([] if backed.indices is None else [("indices", backed.indices)])
         arrays = []
         for name, extents in parts:
-            flat = rooms.room(name, total * extents.width, extents.dtype)
+            flat = rooms.room(name, max(room, total) * extents.width, extents.dtype)
             width = extents.width
             for start, stop, at in zip(starts.tolist(), stops.tolist(), base.tolist(), strict=True):
                 extents.read_into(start, stop, flat[at * width : (at + stop - start) * width])
@@ -116,6 +117,14 @@ class H5ad:
         if backed.indices is None:
             arrays = [arrays[0].reshape(total, self.features)]
         return Window(self, arrays, (begin + shift)[order], (end + shift)[order])
+
+    def _breaks(self, begin: NDArray[np.int64], end: NDArray[np.int64], room: int) -> NDArray[np.int64]:
+        """Where to jump: after these rows; the smallest gaps are read over, as far as there is room for them."""
+        gaps = begin[1:] - end[:-1]
+        at = np.flatnonzero(gaps)
+        at = at[np.argsort(gaps[at], kind="stable")]
+        filled = np.cumsum(gaps[at]) + int((end - begin).sum())
+        return np.sort(at[(gaps[at] > self._near) | (filled > room)])
 
     def column(self, name: str) -> tuple[NDArray[Any], list[str] | None]:
         """Column ``name`` of ``obs``: numbers, or codes and their categories."""
@@ -140,10 +149,10 @@ class Window:
         out = trays.tray(stop - start, self.source.features)
         if len(self.arrays) == 1:
             _kernels.pick(self.arrays[0], self.begin[start:stop], normalise, out)
-        elif not _kernels.scatter(
-            *self.arrays, self.begin[start:stop], self.end[start:stop], normalise, out
-        ):
-            raise self.source.backed.stray()
+        else:
+            data, indices = self.arrays
+            if not _kernels.scatter(data, indices, self.begin[start:stop], self.end[start:stop], normalise, out):
+                raise self.source.backed.stray()
         return torch.from_numpy(out)
 
     def csr(self, start: int, stop: int, normalise: bool, trays: Trays) -> torch.Tensor:
@@ -154,8 +163,9 @@ class Window:
         count = int((end - begin).sum())
         pointers, columns = torch.empty(stop - start + 1, dtype=torch.int32), torch.empty(count, dtype=torch.int32)
         values = torch.empty(count)
-        arrays = (pointers.numpy(), columns.numpy(), values.numpy())
-        if not _kernels.gather(*self.arrays, begin, end, normalise, self.source.features, *arrays):
+        data, indices = self.arrays
+        to = pointers.numpy(), columns.numpy(), values.numpy()
+        if not _kernels.gather(data, indices, begin, end, normalise, self.source.features, to):
             raise self.source.backed.stray()
         return torch.sparse_csr_tensor(
             pointers, columns, values, (stop - start, self.source.features), check_invariants=False
