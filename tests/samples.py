@@ -1,15 +1,21 @@
 """A small valid file of every format, made here: what the tests bend, cut and swap bytes of.
 
-``SAMPLES[format]()`` gives bytes that ``workbench.formats.<format>.read(data, file)`` takes without options.
+``SAMPLES[format]()`` gives bytes that ``workbench.formats.<format>.read(data, file)`` takes, with ``OPTIONS[format]``
+where it needs any.
 """
 
 from __future__ import annotations
 
 import io
+import pickle
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import polars as pl
+
+from tests import transport
 
 
 def table() -> bytes:
@@ -141,7 +147,56 @@ def parquet() -> bytes:
     return writer.write(pl.DataFrame({"name": ["a", "b", None], "value": [1.5, None, 3.0]}))
 
 
+def csv() -> bytes:
+    """A promised header, two columns, three rows."""
+    return b'name,value\nA,0.5\n"B, with a comma",\nC,3e-7\n'
+
+
+def xpt() -> bytes:
+    """Two data sets: text, numbers of eight and three bytes, missing values."""
+    columns = [
+        ("USUBJID", "Subject", 9, ["S-1", "S-2", "S-3"]),
+        ("AGE", "Age", -8, [61.5, None, "A"]),
+        ("N", "", -3, [1, -2, 0]),
+    ]
+    return transport.write({"DM": columns, "SC": [("SCTEST", "Test", 40, ["weight \u00b5g".encode()])]})
+
+
+def define_xml() -> bytes:
+    """One data set of two columns, one with a code list."""
+    return b"""<?xml version="1.0" encoding="UTF-8"?>
+<ODM xmlns="http://www.cdisc.org/ns/odm/v1.3" xmlns:def="http://www.cdisc.org/ns/def/v2.0"
+ xmlns:xlink="http://www.w3.org/1999/xlink"><Study OID="S"><GlobalVariables><StudyName>Made</StudyName>
+<ProtocolName>P-1</ProtocolName></GlobalVariables>
+<MetaDataVersion OID="M" Name="M" def:DefineVersion="2.0.0" def:StandardName="SEND-IG" def:StandardVersion="3.1">
+<ItemGroupDef OID="IG.DM" Name="DM" SASDatasetName="DM" def:Structure="One record per subject"
+ def:Class="SPECIAL PURPOSE">
+<Description><TranslatedText>Demographics</TranslatedText></Description>
+<ItemRef ItemOID="IT.DM.USUBJID" Mandatory="Yes" KeySequence="1"/><ItemRef ItemOID="IT.DM.SEX" Mandatory="No"/>
+<def:leaf ID="L" xlink:href="dm.xpt"><def:title>dm.xpt</def:title></def:leaf></ItemGroupDef>
+<ItemDef OID="IT.DM.USUBJID" Name="USUBJID" DataType="text" Length="9">
+<Description><TranslatedText>Subject &amp; identifier</TranslatedText></Description>
+<def:Origin Type="Derived"/></ItemDef>
+<ItemDef OID="IT.DM.SEX" Name="SEX" DataType="text" Length="1"><CodeListRef CodeListOID="CL.SEX"/></ItemDef>
+<CodeList OID="CL.SEX" Name="Sex" DataType="text"><CodeListItem CodedValue="F"><Decode>
+<TranslatedText>Female</TranslatedText></Decode></CodeListItem><EnumeratedItem CodedValue="M"/></CodeList>
+</MetaDataVersion></Study></ODM>
+"""
+
+
+def torch_dict() -> bytes:
+    """A pickled dict of a tensor, a list and text."""
+    import torch
+
+    buffer = io.BytesIO()
+    pickle.dump({"A": torch.arange(4.0), "B": [1, 2], "C": "CCO"}, buffer, protocol=4)
+    return buffer.getvalue()
+
+
+OPTIONS: dict[str, dict[str, Any]] = {"csv": {"columns": {"name": pl.String, "value": pl.Float64}}}
 SAMPLES: dict[str, Callable[[], bytes]] = {
+    "csv": csv,
+    "define_xml": define_xml,
     "h5ad": h5ad,
     "h5mu": h5mu,
     "mtx": mtx,
@@ -151,5 +206,7 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "smiles": smiles,
     "table": table,
     "tenx_h5": tenx_h5,
+    "torch_dict": torch_dict,
     "xlsx": xlsx,
+    "xpt": xpt,
 }

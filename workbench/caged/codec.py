@@ -90,12 +90,10 @@ def _pack(value: Any, out: list[Buffer], depth: int) -> Any:
         return _array(value, out)
     if isinstance(value, pl.DataFrame):
         return _frame(value, out)
-    if isinstance(value, type) and issubclass(value, pl.DataType):
-        value = value()
-    if isinstance(value, pl.DataType):
+    if isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType)):
         if str(value) not in DTYPES:
             raise TypeError(f"the data type {value} is not carried")
-        return {"t": "dtype", "v": str(value)}
+        return {"t": "dtype", "v": str(value), "class": isinstance(value, type)}
     return _scverse(value, out, depth)
 
 
@@ -286,13 +284,20 @@ def _open_mudata(node: dict[str, Any], buffers: Sequence[Buffer]) -> Any:
     return data
 
 
+def _open_dtype(node: dict[str, Any], buffers: Sequence[Buffer]) -> Any:
+    if node["v"] not in DTYPES:
+        raise GarbageError(f"a data type {node['v']!r}")
+    kind = getattr(pl, node["v"])
+    return kind if node["class"] else kind()
+
+
 OPENERS: dict[str, Callable[[dict[str, Any], Sequence[Buffer]], Any]] = {
     "scalar": lambda n, b: _open_array(n["v"], b)[()] if n["v"]["t"] == "array" else _open_texts(n["v"], b)[()],
     "bytes": lambda n, b: bytes(b[n["b"]]),
     "dict": lambda n, b: dict(zip(n["k"], (_open(v, b) for v in n["v"]), strict=True)),
     "list": lambda n, b: [_open(v, b) for v in n["v"]],
     "tuple": lambda n, b: tuple(_open(v, b) for v in n["v"]),
-    "dtype": lambda n, b: getattr(pl, n["v"])() if n["v"] in DTYPES else _open({"t": n["v"]}, b),
+    "dtype": _open_dtype,
     "array": _open_array,
     "texts": _open_texts,
     "records": _open_records,
