@@ -13,7 +13,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from workbench.formats import FormatError
 

@@ -3,9 +3,9 @@
 Synthetic cells (nothing of biology), sorted by label: the worst case for a block shuffle. Every file was just written
 and is read once before anything is measured, so all read from the page cache: what is compared is the work of loading,
 not the disk. AnnLoader draws single rows at random. scDataset gets four settings (the paper's block 16 and fetch 256;
-block = fetch = 256, as its ``suggest_parameters`` says; each with its own transform, and with a sparse window made dense
-batch by batch) and counts with the quickest; the note says what the paper's setting gave. Batches are 64 rows, dense
-float32 unless said. All work in this process; ours has one background thread.
+block = fetch = 256, as its ``suggest_parameters`` says; each with its own transform, and with a sparse window made
+dense batch by batch) and counts with the quickest; the note says what the paper's setting gave. Batches are 64 rows,
+dense float32 unless said. All work in this process; ours has one background thread.
 """
 
 from __future__ import annotations

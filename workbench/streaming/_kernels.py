@@ -12,7 +12,8 @@ CP10K = 1e4
 def scatter(data, indices, begin, end, normalise, out):
     """Sparse rows, numbers ``begin`` to ``end`` of a window, onto ``out`` (B, features) float32.
 
-    False where a column lies outside, or stands twice in a row that should be normalised. ``normalise``: ln(1 + 10,000 x / sum of the row); a row of zeros stays zero.
+    ``normalise``: ln(1 + 10,000 x / sum of the row); a row of zeros stays zero. False where a column lies outside, or
+    stands twice in a row that should be normalised.
     """
     features = out.shape[1]
     for i in range(begin.shape[0]):
