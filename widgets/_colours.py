@@ -3,13 +3,14 @@
 A colour is asked for as a dict, the form that crosses to the page:
 
     {"kind": "none"}
-    {"kind": "column", "name": "tissue"}                                    a column of the subjects, cells or treatments
-    {"kind": "response", "treatment": "Erlotinib", "endpoint": "ln_ic50"}   a subject's mean measured value
-    {"kind": "feature", "modality": "mutation", "name": "BRAF"}             a gene or test of any modality
+    {"kind": "column", "name": "tissue"}                                   of the subjects, cells or treatments
+    {"kind": "response", "treatment": "Erlotinib", "endpoint": "ln_ic50"}  a subject's mean measured value
+    {"kind": "feature", "modality": "mutation", "name": "BRAF"}            a gene or test of any modality
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ from widgets._parts import readable
 from workbench.text import nearest
 
 if TYPE_CHECKING:
+    from workbench.backed import Backed
     from workbench.study import Study
 
 NONE: dict[str, str] = {"kind": "none"}
 LEVELS = 8  # as many as Okabe and Ito have hues
 STEPS = 256
 TAIL = 0.01  # share of values at either end that share the end's colour
+_BLOCK = 20_000  # rows read at a time
 _FEW = 8  # whole numbers with at most so many values are categories
 
 
@@ -100,6 +103,23 @@ def rows_of(study: Study, modality: str) -> Rows:
     return Rows(names, axis, subjects, _beside(own, subjects, study.subjects, "subject"))
 
 
+def rows_on_disk(study: Study, backed: Backed) -> Rows:
+    """The same of a modality that is read by blocks."""
+    names, axis = backed.names().to_list(), str(backed.axis or "subject")
+    own = pl.DataFrame([_text(backed.column(c)) for c in backed.columns if c not in ("subject", "_index")])
+    if axis == "treatment":
+        return Rows(names, axis, [], _beside(own, names, study.treatments, "treatment"))
+    subjects = names
+    if axis == "cell" and "subject" in backed.columns:
+        codes, known = backed.codes("subject")
+        subjects = [known[code] if code >= 0 else "" for code in codes]
+    return Rows(names, axis, subjects, _beside(own, subjects, study.subjects, "subject"))
+
+
+def _text(column: pl.Series) -> pl.Series:
+    return column if column.dtype.is_numeric() or column.dtype == pl.Boolean else column.cast(pl.String)
+
+
 def _plain(column: Any) -> pl.Series:
     """A pandas column as polars: categories as text."""
     values = column.to_numpy()
@@ -127,7 +147,7 @@ def _beside(own: pl.DataFrame, keys: list[str], table: pl.DataFrame, key: str) -
 
 
 def asked(text: str | dict[str, Any], rows: Rows, study: Study | None) -> dict[str, Any]:
-    """A colour in the dict form, from a short text: a column, "treatment", "treatment: endpoint" or "modality: feature".
+    """A colour in the dict form, from a short text: a column, "treatment: endpoint" or "modality: feature".
 
     Raises
     ------
@@ -160,8 +180,14 @@ def _first_endpoint(study: Study) -> str:
     return "ln_ic50" if "ln_ic50" in found else (found[0] if found else "")
 
 
-def colouring(choice: dict[str, Any], rows: Rows, study: Study | None) -> Colouring:
+def colouring(
+    choice: dict[str, Any], rows: Rows, study: Study | None, on_disk: Mapping[str, Backed] | None = None
+) -> Colouring:
     """The colour of each row for a choice.
+
+    Parameters
+    ----------
+    on_disk : modalities that are not to be read whole, opened
 
     Raises
     ------
@@ -181,7 +207,7 @@ def colouring(choice: dict[str, Any], rows: Rows, study: Study | None) -> Colour
     if kind == "response":
         return _response(choice, rows, study)
     if kind == "feature":
-        return _feature(choice, rows, study)
+        return _feature(choice, rows, study, on_disk or {})
     raise ValueError(f"colour: kind {kind!r} is not one of none, column, response, feature.")
 
 
@@ -211,26 +237,42 @@ def _response(choice: dict[str, Any], rows: Rows, study: Study) -> Colouring:
     return _coloured(f"{several}{label} of {treatment}", unit, _aligned(rows.subjects, means, "value"))
 
 
-def _feature(choice: dict[str, Any], rows: Rows, study: Study) -> Colouring:
+def _feature(choice: dict[str, Any], rows: Rows, study: Study, on_disk: Mapping[str, Backed]) -> Colouring:
     modality, name = str(choice.get("modality", "")), str(choice.get("name", ""))
-    data = study.modality(modality)
-    if name not in data.var_names:
-        raise ValueError(f"{modality} has no feature {name!r}.{nearest(name, [str(v) for v in data.var_names])}")
-    column = data[:, name].X
-    values = np.asarray(column.todense() if hasattr(column, "todense") else column, dtype=np.float64).ravel()
-    unit = str(data.var["unit"].loc[name]) if "unit" in data.var else str(data.uns.get("unit", ""))
-    owners = [str(n) for n in data.obs_names]
-    if owners == rows.names:
-        found = pl.Series(values)
+    if modality in on_disk:
+        backed = on_disk[modality]
+        values, unit = _column_on_disk(backed, name, modality), str(backed.unit or "")
+        owners, cells = rows.names, backed.axis == "cell"
+        if backed.shape[0] != len(rows.names) or backed.names().to_list() != rows.names:
+            owners = backed.column("subject").cast(pl.String).to_list() if cells else backed.names().to_list()
     else:
-        if str(data.uns.get("axis", "subject")) == "cell" and "subject" in data.obs:
+        data = study.modality(modality)
+        if name not in data.var_names:
+            raise ValueError(f"{modality} has no feature {name!r}.{nearest(name, [str(v) for v in data.var_names])}")
+        column = data[:, name].X
+        values = np.asarray(column.todense() if hasattr(column, "todense") else column, dtype=np.float64).ravel()
+        unit = str(data.var["unit"].loc[name]) if "unit" in data.var else str(data.uns.get("unit", ""))
+        owners = [str(n) for n in data.obs_names]
+        if owners != rows.names and str(data.uns.get("axis", "subject")) == "cell" and "subject" in data.obs:
             owners = [str(s) for s in data.obs["subject"]]
-        found = _aligned(
-            rows.subjects or rows.names,
-            pl.DataFrame({"subject": owners, "value": values}).group_by("subject").agg(pl.col("value").mean()),
-            "value",
-        )
-    return _coloured(f"{name}, {modality}", unit, found.fill_nan(None))
+    if owners == rows.names:
+        return _coloured(f"{name}, {modality}", unit, pl.Series(values).fill_nan(None))
+    means = pl.DataFrame({"subject": owners, "value": values}).fill_nan(None)
+    means = means.group_by("subject").agg(pl.col("value").mean())
+    return _coloured(f"{name}, {modality}", unit, _aligned(rows.subjects or rows.names, means, "value"))
+
+
+def _column_on_disk(backed: Backed, name: str, modality: str) -> np.ndarray:
+    """One feature of all rows, read by blocks."""
+    features = backed.features().to_list()
+    if name not in features:
+        raise ValueError(f"{modality} has no feature {name!r}.{nearest(name, features)}")
+    at, total = features.index(name), backed.shape[0]
+    found = np.empty(total, dtype=np.float64)
+    for start in range(0, total, _BLOCK):
+        part = backed.rows(start, min(start + _BLOCK, total))[:, [at]]
+        found[start : start + _BLOCK] = np.asarray(part.todense() if hasattr(part, "todense") else part).ravel()
+    return found
 
 
 def _aligned(keys: list[str], table: pl.DataFrame, value: str) -> pl.Series:
@@ -254,8 +296,8 @@ def _coloured(title: str, unit: str, values: pl.Series) -> Colouring:
         span = (high - low) or 1.0
         place = ((values.cast(pl.Float64) - low) / span).clip(0, 1) * (STEPS - 1)
         codes = place.round(0).fill_null(-1).cast(pl.Int16).to_numpy()
-        beyond = {"below": int((known < low).sum()), "above": int((known > high).sum())}
-        return Colouring("scale", title, codes, values, unit, low=low, high=high, **beyond)
+        under, over = int((known < low).sum()), int((known > high).sum())
+        return Colouring("scale", title, codes, values, unit, low=low, high=high, below=under, above=over)
     text = values.cast(pl.Int64) if values.dtype.is_float() else values
     text = text.cast(pl.String)
     counts = text.drop_nulls().value_counts(sort=False, name="n").sort("n", text.name, descending=[True, False])
@@ -265,6 +307,7 @@ def _coloured(title: str, unit: str, values: pl.Series) -> Colouring:
     other = len(names) - shown
     if other:
         levels.append({"name": f"other ({other} more)", "n": sum(sizes[shown:])})
-    code = {name: min(k, shown) for k, name in enumerate(names)}
-    codes = np.array([-1 if v is None else code[v] for v in text.to_list()], dtype=np.int16)
+    code = pl.Series([min(k, shown) for k in range(len(names))], dtype=pl.Int16)
+    known = pl.Series(names, dtype=pl.String)
+    codes = text.replace_strict(known, code, default=None, return_dtype=pl.Int16).fill_null(-1).to_numpy()
     return Colouring("levels", title, codes, values, unit, levels=levels, other=other)

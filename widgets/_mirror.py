@@ -6,7 +6,7 @@ and ties the two together both ways. The widget itself stays in Python and does 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import anywidget
@@ -35,19 +35,21 @@ def _written(widget: anywidget.AnyWidget) -> type[anywidget.AnyWidget]:
     return next(kind for kind in type(widget).__mro__ if isinstance(vars(kind).get("_esm"), str))
 
 
-@lru_cache(maxsize=None)
-def _component(kind: type[anywidget.AnyWidget]) -> type[pn.custom.AnyWidgetComponent]:
+@cache
+def _component(kind: Any) -> type[pn.custom.AnyWidgetComponent]:
     def declared(trait: t.TraitType) -> param.Parameter:
         if isinstance(trait, t.Enum):
-            return param.Selector(default=trait.default(), objects=list(trait.values))
+            return param.Selector(default=trait.default(), objects=list(trait.values or ()))
         for known, made in _KINDS:
             if isinstance(trait, known):
                 return made(default=trait.default())
         raise TypeError(f"{kind.__name__}: a trait of type {type(trait).__name__} has no parameter in Panel.")
 
-    nothing = classmethod(lambda cls: {"imports": {}, "scopes": {}})  # else Panel names React on an outside server
+    nothing: Any = classmethod(lambda cls: {"imports": {}, "scopes": {}})  # else Panel names React on an outside server
     body = {name: declared(trait) for name, trait in _synced(kind).items()}
-    return type(kind.__name__, (pn.custom.AnyWidgetComponent,), {**body, "_esm": str(kind._esm), "_process_importmap": nothing})
+    return type(
+        kind.__name__, (pn.custom.AnyWidgetComponent,), {**body, "_esm": str(kind._esm), "_process_importmap": nothing}
+    )
 
 
 def in_panel(widget: anywidget.AnyWidget, **layout: Any) -> pn.custom.AnyWidgetComponent:

@@ -183,8 +183,8 @@ function render({ model, el }) {
     sets.lastChild.textContent = chosen ? [chosen.note, `saved ${chosen.when} by ${chosen.who}`].filter(Boolean).join(" \u00b7 ") : "";
     kept.replaceChildren();
     if (saved.name) {
-      const facts = [["Saved", `${saved.name}, ${whole(saved.n)} subjects`], ["Journal", `entry ${saved.entry}, ${saved.when}, ${saved.who}`], ["Entry\u2019s hash", saved.hash], ["Study digest", `${saved.digest} (unchanged)`]];
-      kept.append(h("dl", { role: "status" }, ...facts.flatMap(([k, v]) => [h("dt", { text: k }), h("dd", { title: v, text: v.length > 70 ? `${v.slice(0, 16)}\u2026` : v })])));
+      const facts = [["Saved", `${saved.name}, ${whole(saved.n)} subjects`], ["Journal", `entry ${saved.entry}, ${saved.when}, ${saved.who}`], ["Entry\u2019s hash", saved.hash], ["Study digest", saved.digest, " (unchanged)"]];
+      kept.append(h("dl", { role: "status" }, ...facts.flatMap(([k, v, after = ""]) => [h("dt", { text: k }), h("dd", { title: v, text: (/^[0-9a-f]{64}$/.test(v) ? `${v.slice(0, 16)}\u2026` : v) + after })])));
     }
     able();
   }

@@ -1,8 +1,9 @@
-"""From a selection to a run: compose a cohort, save it in the study's journal, split on it, train. Nothing is typed by index.
+"""From a selection to a run: compose a cohort, save it in the journal, split on it, train. Nothing is typed by index.
 
 Layout of ``frame_bytes`` (container: ``widgets._parts.pack``), one row is one subject of the study:
-header ``version``, ``subjects`` [name], ``facets`` [{name, levels}], ``modalities`` [name]; columns ``facet.<k>`` i2 (index
-into its levels, -1 unknown), ``has.<k>`` u1, ``n_outcomes`` i4. ``picked_bytes``: the present cohort, row numbers, int32.
+header ``version``, ``subjects`` [name], ``facets`` [{name, levels}], ``modalities`` [name]; columns ``facet.<k>`` i2
+(index into its levels, -1 unknown), ``has.<k>`` u1, ``n_outcomes`` i4. ``picked_bytes``: the present cohort, row
+numbers, int32.
 ``request`` from the page: {"verb", "n": a number never used before, ...}; the verbs are methods of this class.
 
 The training is a callback, ``start(choice, report, stopped)``, as ``TrainingPanel`` has it (its machinery runs it); its
@@ -15,7 +16,7 @@ import itertools
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anywidget
 import numpy as np
@@ -29,6 +30,7 @@ from widgets.training_panel import Start, TrainingPanel
 from workbench.text import nearest
 
 if TYPE_CHECKING:
+    from workbench.splits import Split
     from workbench.study import Study
 
 _NUMBER = itertools.count(1)
@@ -73,12 +75,14 @@ class CohortBuilder(anywidget.AnyWidget):
 
     _esm = esm("cohort_builder")
     frame_bytes = t.Bytes().tag(sync=True)
-    picked_bytes = t.Bytes().tag(sync=True)
+    picked_bytes = t.Bytes().tag(sync=True, from_json=lambda value, _: bytes(value))  # Jupyter brings a memoryview
     theme = t.Unicode().tag(sync=True)
     title = t.Unicode().tag(sync=True)
     options = t.Dict().tag(sync=True)
     choice = t.Dict().tag(sync=True)  # predictor, modalities, endpoint
-    cohorts = t.List().tag(sync=True)  # {"name", "n", "note", "when", "who"} of the saved cohorts of subjects
+    cohorts: t.List[Any] = t.List().tag(
+        sync=True
+    )  # {"name", "n", "note", "when", "who"} of the saved cohorts of subjects
     step = t.Enum(["select", "save", "split", "train"], default_value="select").tag(sync=True)
     saved = t.Dict().tag(sync=True)
     divided = t.Dict().tag(sync=True)
@@ -96,13 +100,13 @@ class CohortBuilder(anywidget.AnyWidget):
         start: Start | None = None,
         title: str = "",
     ) -> None:
-        self.study, self.split = study, None
+        self.study, self.split = study, cast("Split | None", None)
         self.selection = selection if selection is not None else Selection()
         self._speaks = f"cohort {next(_NUMBER)}"
         self._presence = study.presence()
         self._names = self._presence["subject"].cast(pl.String).to_list()
         self._before: list[list[str]] = []
-        self._hearing, self._auditing = False, None
+        self._hearing, self._auditing = False, cast("threading.Thread | None", None)
         self._callback = start
         self.traceback = ""
         given = dict(options or {})
@@ -176,6 +180,10 @@ class CohortBuilder(anywidget.AnyWidget):
             self._hearing = False
         self.elsewhere = {"n": len(gone), "names": gone[:100]}
 
+    def leave(self) -> None:
+        """Stop following the selection."""
+        self.selection.unobserve(self._heard, "subjects")
+
     def keep(self, facet: str, levels: Sequence[str], without: bool = False) -> None:
         """Keep the members whose ``facet`` (a column, or a modality with "has" or "lacks") is one of ``levels``.
 
@@ -237,7 +245,9 @@ class CohortBuilder(anywidget.AnyWidget):
 
     def _list(self) -> None:
         known = [c for c in self.study.cohorts.values() if c.axis == "subject"]
-        self.cohorts = [{"name": c.name, "n": len(c.members), "note": c.note, "when": c.when, "who": c.who} for c in known]
+        self.cohorts = [
+            {"name": c.name, "n": len(c.members), "note": c.note, "when": c.when, "who": c.who} for c in known
+        ]
 
     # --- 3. split ----------------------------------------------------------------------------------------------------
 
@@ -248,10 +258,10 @@ class CohortBuilder(anywidget.AnyWidget):
         if not self.saved:
             raise ValueError("save the cohort first: a split holds out a saved one, so that it can be found again.")
         endpoint = endpoint or self.choice["endpoint"]
-        self.split = Split.cohort(self.study, self.saved["name"], endpoint=endpoint)
+        self.split = split = Split.cohort(self.study, self.saved["name"], endpoint=endpoint)
         frame = rows(self.study, endpoint)
         sides = {}
-        for side, numbers in zip(("train", "test"), self.split.folds[0], strict=True):
+        for side, numbers in zip(("train", "test"), split.folds[0], strict=True):
             inside = frame.filter(pl.col("row").is_in(pl.Series(numbers).implode()))
             sides[side] = {"rows": inside.height, "subjects": inside["subject"].n_unique()}
         tested = set(inside["subject"].to_list())
@@ -262,14 +272,14 @@ class CohortBuilder(anywidget.AnyWidget):
             "endpoint": endpoint,
             "label": label,
             "unit": unit,
-            "rule": self.split.rule,
-            "digest": self.split.digest,
+            "rule": split.rule,
+            "digest": split.digest,
             "without": {"n": len(without), "names": without[:100]},
             "audit": {"state": "running", "findings": [], "n": 0, "message": ""},
         }
         self.choice = {**self.choice, "endpoint": endpoint}
         self.step = "train"
-        self._auditing = threading.Thread(target=self._audit, args=(self.split,), daemon=True, name="audit")
+        self._auditing = threading.Thread(target=self._audit, args=(split,), daemon=True, name="audit")
         self._auditing.start()
 
     def _audit(self, split: Any) -> None:
@@ -290,7 +300,13 @@ class CohortBuilder(anywidget.AnyWidget):
             }
         except Exception as error:  # an audit that breaks must not stand in the way, and must not look clean
             self.traceback = traceback.format_exc()
-            said = {"state": "failed", "n": 0, "asked": 0, "findings": [], "message": f"{type(error).__name__}: {error}"}
+            said = {
+                "state": "failed",
+                "n": 0,
+                "asked": 0,
+                "findings": [],
+                "message": f"{type(error).__name__}: {error}",
+            }
         if split is self.split:
             self.divided = {**self.divided, "audit": said}
 

@@ -232,12 +232,13 @@ function render({ model, el }) {
     gaps(absent, header.absent.n, header.absent.names, (n) => `${whole(n)} of ${whole(header.absent.of)} ${header.absent.noun} have no ${header.absent.modality} profile`);
     const list = palette(), [, size, opacity] = looks(columns.x.length);
     const data = points(columns.x, columns.y, colour.columns.code, list.length - 1, wide);
-    const order = [...colour.columns.code.keys()].sort((a, b) => rank(colour.columns.code[a]) - rank(colour.columns.code[b]));
+    const many = columns.x.length > 200000; // sorting so many for the order of drawing takes seconds
+    const order = many ? null : [...colour.columns.code.keys()].sort((a, b) => rank(colour.columns.code[a]) - rank(colour.columns.code[b]));
     const ground = rgb(hue(part.root, "bg")).map((v) => v / 255).concat(1);
     ink = "";
     const look = {
       points: data, color: list, color_selected: list, color_hover: parts("#D55E00"), color_by: "valueA", color_scale: "categorical", color_domain: {}, background_color: ground,
-      size, opacity, point_order: columns.x.length > 200000 ? null : numbers(order), non_spatial_points_update: !moved,
+      size, opacity, point_order: many ? null : numbers(order), non_spatial_points_update: !moved,
     };
     if (!view) begin(look);
     else { view.put(look); highlight(); }

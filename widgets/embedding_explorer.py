@@ -20,7 +20,7 @@ import itertools
 import threading
 import traceback
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import anywidget
 import numpy as np
@@ -37,6 +37,7 @@ from workbench.text import nearest
 _NUMBER = itertools.count(1)
 _NOUNS = {"subject": ["subject", "subjects"], "treatment": ["treatment", "treatments"], "cell": ["cell", "cells"]}
 _FOUND = 40  # features offered while someone types
+_LARGE = 100_000  # rows: a modality of more is read by blocks, never whole
 _NAMED = 200  # absent subjects named in the page
 
 
@@ -106,7 +107,7 @@ class EmbeddingExplorer(anywidget.AnyWidget):
     plot_bytes = t.Bytes().tag(sync=True)
     frame_bytes = t.Bytes().tag(sync=True)
     colour_bytes = t.Bytes().tag(sync=True)
-    picked_bytes = t.Bytes().tag(sync=True)
+    picked_bytes = t.Bytes().tag(sync=True, from_json=lambda value, _: bytes(value))  # Jupyter brings a memoryview
     theme = t.Unicode().tag(sync=True)
     title = t.Unicode().tag(sync=True)
     options = t.Dict().tag(sync=True)
@@ -132,13 +133,14 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         title: str = "",
     ) -> None:
         script = plot_bytes()
-        self._study = None if isinstance(data, pl.DataFrame) else data
-        self._given = _checked(data) if isinstance(data, pl.DataFrame) else None
+        self._study: Any = None if isinstance(data, pl.DataFrame) else data
+        self._given = _checked(data) if isinstance(data, pl.DataFrame) else pl.DataFrame()
         self._seed, self._speaks = seed, f"embedding {next(_NUMBER)}"
         self._laid: dict[tuple[str, str], Any] = {}
         self._rows: dict[str, Rows] = {}
-        self._lock, self._thread = threading.RLock(), None
+        self._lock, self._thread = threading.RLock(), cast("threading.Thread | None", None)
         self._hearing = False
+        self._on_disk: dict[str, Any] = {}
         self._colouring: Colouring | None = None
         self._at = np.zeros(0, np.int64)  # row of the modality of each point
         self.traceback = ""
@@ -148,7 +150,9 @@ class EmbeddingExplorer(anywidget.AnyWidget):
             raise ValueError(f"study {getattr(data, 'name', '')!r} has no modality to show; it holds outcomes alone.")
         first = modality or modalities[0]
         if first not in modalities:
-            raise KeyError(f"there is no modality {first!r}.{nearest(first, modalities)} Known: {', '.join(modalities)}.")
+            raise KeyError(
+                f"there is no modality {first!r}.{nearest(first, modalities)} Known: {', '.join(modalities)}."
+            )
         rows = self._rows_of(first)
         if colour is None:
             colour = next((c for c in ("tissue", "arm") if c in rows.columns.columns), "none")
@@ -173,8 +177,21 @@ class EmbeddingExplorer(anywidget.AnyWidget):
             if self._study is None:
                 self._rows[modality] = _rows_of_frame(self._given)
             else:
-                self._rows[modality] = _colours.rows_of(self._study, modality)
+                backed = self._backed(modality)
+                made = _colours.rows_of(self._study, modality) if backed is None else None
+                self._rows[modality] = made or _colours.rows_on_disk(self._study, backed)
         return self._rows[modality]
+
+    def _large(self, modality: str) -> bool:
+        if not hasattr(self._study, "manifest"):
+            return False
+        return self._study.manifest["files"][f"modalities/{modality}.h5ad"]["schema"]["shape"][0] > _LARGE
+
+    def _backed(self, modality: str) -> Any:
+        """The modality opened on disk where it is too large to be read whole, else None."""
+        if modality not in self._on_disk and self._large(modality):
+            self._on_disk[modality] = self._study.backed(modality)
+        return self._on_disk.get(modality)
 
     def _options(self, modalities: list[str]) -> dict[str, Any]:
         from workbench.embedding import METHODS
@@ -216,11 +233,11 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         if not old:
             return
         key = (new["modality"], new["method"])
-        if key in self._laid or new["method"] != "UMAP":
+        if key in self._laid or (new["method"] != "UMAP" and not self._large(new["modality"])):
             self._work(dict(new))
             return
-        with self._lock:  # the first UMAP of a session takes half a minute: the notebook stays usable
-            self.progress_state, self.message = "working", f"Laying out {new['modality']} by UMAP"
+        with self._lock:  # the first UMAP of a session, or a million rows, take a while: the notebook stays usable
+            self.progress_state, self.message = "working", f"Laying out {new['modality']} by {new['method']}"
             self._thread = threading.Thread(target=self._work, args=(dict(new),), daemon=True, name="layout")
             self._thread.start()
 
@@ -251,13 +268,17 @@ class EmbeddingExplorer(anywidget.AnyWidget):
             if self._study is None:
                 frame = self._given.select("name", "x", "y").with_row_index("row")
                 made = embedding.Coordinates(frame.drop_nulls(), ("x", "y"), "given")
+            elif (backed := self._backed(modality)) is not None:
+                made = embedding.of_backed(backed, method, seed=self._seed, progress=self._reading)
             else:
                 made = embedding.coordinates(self._study.modality(modality), method, seed=self._seed)
             self._laid[modality, method] = made
         laid = self._laid[modality, method]
         colour, fallen = choice["colour"], ""
+        if colour.get("kind") == "feature" and colour.get("modality") in self._modalities():
+            self._backed(colour["modality"])
         try:
-            made_of = _colours.colouring(colour, rows, self._study)
+            made_of = _colours.colouring(colour, rows, self._study, self._on_disk)
         except (ValueError, KeyError) as error:
             made_of, fallen = _colours.colouring(_colours.NONE, rows, self._study), str(error.args[0])
         at = laid.frame["row"].to_numpy().astype(np.int64)
@@ -271,7 +292,10 @@ class EmbeddingExplorer(anywidget.AnyWidget):
                 self.options = {**self.options, "columns": columns}
                 self.colour_bytes = pack({"code": made_of.codes[at]}, scale=list(VIRIDIS), **made_of.header())
                 self.frame_bytes = pack(
-                    {"x": laid.frame["x"].to_numpy().astype(np.float32), "y": laid.frame["y"].to_numpy().astype(np.float32)},
+                    {
+                        "x": laid.frame["x"].to_numpy().astype(np.float32),
+                        "y": laid.frame["y"].to_numpy().astype(np.float32),
+                    },
                     version=1,
                     axes=list(laid.axes),
                     noun=_NOUNS[rows.axis],
@@ -280,6 +304,10 @@ class EmbeddingExplorer(anywidget.AnyWidget):
                 )
                 self.progress_state, self.message = ("failed", fallen) if fallen else ("ready", "")
         self._heard(None)
+
+    def _reading(self, done: float) -> None:
+        if self.progress_state == "working":
+            self.message = f"Reading {self.choice['modality']}: {100 * done:.0f} %"
 
     def _absent(self, modality: str, rows: Rows) -> dict[str, Any]:
         """Subjects (or treatments) of the study without a row in this modality."""
@@ -362,6 +390,10 @@ class EmbeddingExplorer(anywidget.AnyWidget):
             self._hearing = False
         self._count_elsewhere()
 
+    def leave(self) -> None:
+        """Stop following the selection."""
+        self.selection.unobserve(self._heard, ["subjects", "treatments", "cells"])
+
     def _count_elsewhere(self) -> None:
         names = self._rows_of(self.choice["modality"]).names
         self.picked_names = [names[i] for i in self._at[self.picked[:_NAMED]]]
@@ -394,7 +426,8 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         if self._study is None or modality not in self._study.modalities:
             self.found = []
             return
-        names = [str(v) for v in self._study.modality(modality).var_names]
+        backed = self._backed(modality)
+        names = backed.features().to_list() if backed is not None else list(self._study.modality(modality).var_names)
         near = [n for n in names if text in n.lower()]
         near.sort(key=lambda n: (n.lower() != text, not n.lower().startswith(text), len(n)))
         self.found = near[:_FOUND]
@@ -413,8 +446,7 @@ def _checked(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col("name").cast(pl.String), pl.col("x", "y").cast(pl.Float64))
 
 
-def _rows_of_frame(frame: pl.DataFrame | None) -> Rows:
-    assert frame is not None
+def _rows_of_frame(frame: pl.DataFrame) -> Rows:
     names = frame["name"].to_list()
     subjects = frame["subject"].cast(pl.String).to_list() if "subject" in frame.columns else names
     axis = "cell" if "subject" in frame.columns else "subject"

@@ -227,7 +227,8 @@ function render({ model, el }) {
   function draw() {
     heads.style.paddingRight = `${lineList.box.offsetWidth - lineList.box.clientWidth + 9}px`;
     const tissue = (i) => frame.columns.tissue_of[frame.columns.subject[at.rows[i]]];
-    const all = lit === -1 ? [] : Array.from({ length: at.n }, (_, i) => i);
+    const named = new Set(model.get("marked") || []), mine = (i) => named.has(frame.header.subjects[frame.columns.subject[at.rows[i]]]);
+    const all = lit === -1 && !named.size ? [] : Array.from({ length: at.n }, (_, i) => i).filter((i) => !named.size || lit !== -1 || mine(i));
     const series = frame.header.series[sOf()], k = kOf(), { observed, censored, [`low.${k}`]: low, [`high.${k}`]: high } = frame.columns;
     area = scatter(base, part.root, Math.max(260, plot.clientWidth || 460), at, {
       residual: model.get("view") === "residuals", what: `${series.label}, ${series.unit}`, unit: series.unit,
@@ -302,7 +303,7 @@ function render({ model, el }) {
     if (next || arrow) { event.preventDefault(); event.stopPropagation(); }
   });
 
-  const quiet = listen(model, { frame_bytes: () => { stamp = 0; load(); }, title: load, series: refresh, predictor: refresh, treatment: refresh, view: refresh, brush: rebrush });
+  const quiet = listen(model, { frame_bytes: () => { stamp = 0; load(); }, title: load, series: refresh, predictor: refresh, treatment: refresh, view: refresh, brush: rebrush, marked: () => { if (frame) draw(); } });
   part.look();
   load();
   return () => { quiet(); part.close(); };

@@ -14,6 +14,7 @@ predictor      str      one of the header's ``predictors[i].name``
 treatment      str      one of the header's ``treatments``; ``""`` shows all of them
 view           str      ``"observed"`` (predicted against observed) or ``"residuals"`` (observed - predicted)
 brush          list     ``[x0, x1, y0, y1]`` in the units of the view's axes, or ``[]``
+marked         list     names of subjects that another widget has selected: bright where there is no brush
 =============  =======  =====================================================================================
 
 Layout of ``frame_bytes`` (container: ``widgets._parts.pack``). One row is one measured pair, shared by all predictors;
@@ -52,6 +53,7 @@ import polars as pl
 import traitlets as t
 
 from widgets._parts import esm, pack, readable
+from widgets.linked import Selection
 from widgets.palette import theme
 from workbench.tables import PREDICTIONS, TableError, check
 from workbench.text import nearest
@@ -184,10 +186,11 @@ class PredictionExplorer(anywidget.AnyWidget):
     predictions : polars frame of ``tables.PREDICTIONS`` after scoring (``observed`` filled)
     subjects : polars frame with subject and tissue; fills empty tissues
     title : heading, shown as text
+    selection : shared with other widgets: what they select is bright here, and a brush here selects there
 
     Attributes
     ----------
-    series, predictor, treatment, view, brush : what is shown; set them here or by hand in the page (see the module)
+    series, predictor, treatment, view, brush, marked : what is shown; set them here or by hand (see the module)
 
     Raises
     ------
@@ -211,8 +214,16 @@ class PredictionExplorer(anywidget.AnyWidget):
     treatment = t.Unicode().tag(sync=True)
     view = t.Enum(["observed", "residuals"], default_value="observed").tag(sync=True)
     brush = t.List(t.Float()).tag(sync=True)
+    marked = t.List(t.Unicode()).tag(sync=True)
 
-    def __init__(self, predictions: pl.DataFrame, subjects: pl.DataFrame | None = None, title: str = "") -> None:
+    def __init__(
+        self,
+        predictions: pl.DataFrame,
+        subjects: pl.DataFrame | None = None,
+        title: str = "",
+        selection: Selection | None = None,
+    ) -> None:
+        self.selection: Selection | None = None
         self._frame = _keyed(predictions, subjects)
         self._known = {
             "series": self._frame["series"].unique().sort().to_list(),
@@ -221,6 +232,26 @@ class PredictionExplorer(anywidget.AnyWidget):
         }
         first = {name: known[0] if known else "" for name, known in self._known.items()}
         super().__init__(frame_bytes=_pack(self._frame), theme=theme(), title=title, **first)
+        self.selection, self._speaks = selection, f"predictions {id(self)}"
+        if selection is not None:
+            selection.observe(self._heard, "subjects")
+            self._heard(None)
+
+    def leave(self) -> None:
+        """Stop following the selection."""
+        if self.selection is not None:
+            self.selection.unobserve(self._heard, "subjects")
+
+    def _heard(self, _: Any) -> None:
+        """Mark what another widget has selected."""
+        if self.selection is not None and self.selection.by != self._speaks:
+            self.marked = [str(name) for name in self.selection.subjects]
+
+    @t.observe("brush")
+    def _speak(self, _: Any) -> None:
+        if self.selection is not None:
+            self.marked = []
+            self.selection.select(self.brushed["subject"].unique(maintain_order=True).to_list(), self._speaks)
 
     @t.validate("series", "predictor", "treatment")
     def _one_of(self, proposal: Any) -> str:

@@ -73,6 +73,9 @@ const CSS = `
 .wb-study .c-num{flex:0 0 82px;text-align:right!important;font-variant-numeric:tabular-nums;}
 .wb-study .row .c-mod{color:var(--wb-accent);}
 .wb-study .row .c-mod.no{color:var(--wb-soft);opacity:.55;}
+.wb-study .find button{white-space:nowrap;flex:none;}
+.wb-study .find span{white-space:nowrap;}
+.wb-study .row.marked{box-shadow:inset 4px 0 0 var(--wb-mark);}
 .wb-study .none{position:absolute;inset:auto 0 90px 0;}
 @container (max-width:800px){.wb-study .cols{grid-template-columns:1fr;}.wb-study .strip{grid-template-columns:84px minmax(60px,1fr) 186px;}}
 `;
@@ -81,7 +84,7 @@ const SAY = { any: "any", has: "has", lacks: "lacks" };
 
 function render({ model, el }) {
   let frame = null, filters = complete(), shape = null, pass = null, rows = [], tissues = [], strips = [], spot = -1;
-  let sorting = { by: "given", down: false };
+  let sorting = { by: "given", down: false }, marked = new Set(), only = false;
   const part = stage(el, "wb-study", model.get("theme"), CSS, () => { if (frame) draw(); });
 
   const heading = h("h3", {}), about = h("p", { class: "soft small" });
@@ -109,6 +112,7 @@ function render({ model, el }) {
   const matrix = h("div", {}), bands = h("canvas", { "aria-hidden": "true" });
   const said = h("span", { class: "soft small", role: "status" });
   const search = h("input", { type: "search", placeholder: "Find a subject by name", "aria-label": "Find a subject by name", oninput: () => set({ search: search.value }) });
+  const marks = h("button", { type: "button", hidden: true, onclick: () => { only = !only; refresh(); } });
   const heads = h("div", { class: "heads", role: "group", "aria-label": "Columns: sort, or ask for a modality" });
   const table = longList({
     label: "Subjects that pass the filters", height: 268, rowHeight: 25,
@@ -116,6 +120,7 @@ function render({ model, el }) {
     pick: (i) => put(model, { subject: frame.header.subjects[rows[i]] }),
     fill: (row, i) => {
       const { header, columns } = frame, s = rows[i], t = columns.tissue_of[s];
+      if (marked.has(s)) row.classList.add("marked");
       row.append(h("span", { class: "c-name cut", text: header.subjects[s], title: header.subjects[s] }),
         h("span", { class: "c-tissue cut soft", text: t < 0 ? "unknown" : header.tissues[t], title: t < 0 ? null : header.tissues[t] }));
       header.modalities.forEach((name, k) => {
@@ -130,7 +135,7 @@ function render({ model, el }) {
   const nobody = h("div", { class: "empty none", hidden: true, text: "No subject passes these filters. Loosen or clear one of them." });
   const body = h("div", { class: "cols" }, h("div", {}, h("h4", { text: "Tissue" }), tissueList.box),
     h("div", { style: { position: "relative" } }, h("h4", { text: "Modality: there or missing, subject by subject" }), matrix,
-      h("div", { class: "find" }, search, said), heads, table.box, nobody));
+      h("div", { class: "find" }, search, said, marks), heads, table.box, nobody));
   const empty = h("div", { class: "empty", hidden: true, text: "This study has no subjects yet. Build it from a source, then open it again." });
   part.root.append(h("div", { class: "top" }, h("div", {}, heading, about), ...sums.map((s) => s.box), clear), body, empty);
 
@@ -150,7 +155,7 @@ function render({ model, el }) {
     about.textContent = "";
     if (!n) { frame = null; return; }
     const { header, columns } = frame;
-    about.textContent = [...header.endpoints.map((e) => `${e.label}, ${e.unit}: ${whole(e.n)} values`), ...(header.treatments === null ? [] : [`${whole(header.treatments)} treatments`])].join(" \u00b7 ");
+    about.textContent = [...header.endpoints.slice(0, 8).map((e) => `${e.label}, ${e.unit}: ${whole(e.n)} values`), ...(header.endpoints.length > 8 ? [`${whole(header.endpoints.length - 8)} more endpoints`] : []), ...(header.treatments === null ? [] : [`${whole(header.treatments)} treatments`])].join(" \u00b7 ");
     shape = arranged(frame);
     strips = header.modalities.map((name, k) => {
       const canvas = h("canvas", { "aria-hidden": "true" });
@@ -215,7 +220,14 @@ function render({ model, el }) {
         b.setAttribute("aria-label", `Sort by ${b.textContent}`);
       }
     }
-    rows = [...shape.order].filter((i) => pass[i]);
+    marked = new Set();
+    const named = new Set(model.get("marked") || []);
+    if (named.size) header.subjects.forEach((name, i) => { if (named.has(name)) marked.add(i); });
+    only &&= marked.size > 0;
+    marks.hidden = !named.size;
+    marks.textContent = `${whole(marked.size)} selected elsewhere${only ? ": show all" : ": show only these"}`;
+    marks.setAttribute("aria-pressed", String(only));
+    rows = [...shape.order].filter((i) => pass[i] && (!only || marked.has(i)));
     sort();
     table.set(rows.length);
     const at = rows.findIndex((i) => header.subjects[i] === model.get("subject"));
@@ -266,7 +278,9 @@ function render({ model, el }) {
       small.getContext("2d").putImageData(line, 0, 0);
       c.imageSmoothingEnabled = false;
       c.drawImage(small, 0, 0, width, height);
-      if (mine >= 0) { c.fillStyle = hue(part.root, "mark"); c.fillRect(((mine + 0.5) * width) / n - 1, 0, 2, height); }
+      c.fillStyle = hue(part.root, "mark");
+      if (marked.size) shape.order.forEach((s, i) => { if (marked.has(s)) c.fillRect((i * width) / n, 0, Math.max(1, width / n), 6); });
+      if (mine >= 0) { c.fillRect(((mine + 0.5) * width) / n - 1, 0, 2, height); }
     }
     const c = pen(bands, width, 30);
     c.font = `10.5px ${getComputedStyle(part.root).fontFamily}`;
@@ -288,7 +302,7 @@ function render({ model, el }) {
     canvas.title = `${header.subjects[spot]}, ${t < 0 ? "tissue unknown" : header.tissues[t]}`;
   }
 
-  const quiet = listen(model, { frame_bytes: load, title: load, filters: refresh, subject: () => { if (frame) { table.draw(); draw(); } } });
+  const quiet = listen(model, { frame_bytes: load, title: load, filters: refresh, marked: refresh, subject: () => { if (frame) { table.draw(); draw(); } } });
   part.look();
   load();
   return () => { quiet(); part.close(); };

@@ -16,6 +16,7 @@ import polars as pl
 import traitlets as t
 
 from widgets._parts import esm, pack, readable
+from widgets.linked import Selection
 from widgets.palette import theme
 from workbench.tables import TableError
 from workbench.text import nearest
@@ -81,9 +82,11 @@ class StudyBrowser(anywidget.AnyWidget):
     presence : polars frame subject, tissue, one Boolean column per modality, n_outcomes (``study.presence()``)
     outcomes : polars frame of ``tables.OUTCOMES``; adds treatments per subject and a line per endpoint
     title : heading, shown as text
+    selection : shared with other widgets: what they select is marked here, and filters set here select there
 
     Attributes
     ----------
+    marked : subjects that another widget has selected
     filters : dict with ``tissues`` (list; empty: all), ``modalities`` ({name: "has" or "lacks"}; absent: any) and
         ``search`` (part of a subject's name, in any case). Set it here or by hand in the page.
     selected : names of the subjects that pass the filters, in the order given; observe it to follow the page
@@ -107,14 +110,37 @@ class StudyBrowser(anywidget.AnyWidget):
     title = t.Unicode().tag(sync=True)
     filters = t.Dict().tag(sync=True)
     subject = t.Unicode().tag(sync=True)
+    marked = t.List(t.Unicode()).tag(sync=True)
     selected = t.List(t.Unicode())
 
-    def __init__(self, presence: pl.DataFrame, outcomes: pl.DataFrame | None = None, title: str = "") -> None:
+    def __init__(
+        self,
+        presence: pl.DataFrame,
+        outcomes: pl.DataFrame | None = None,
+        title: str = "",
+        selection: Selection | None = None,
+    ) -> None:
         self._frame, self._modalities = _checked(presence)
         self._tissues = self._frame["tissue"].drop_nulls().unique().sort().to_list()
         packed = _pack(self._frame, self._modalities, outcomes)
+        self.selection: Selection | None = None
         super().__init__(frame_bytes=packed, theme=theme(), title=title, filters={})
         self.selected = self.selection_frame()["subject"].to_list()
+        self.selection, self._speaks = selection, f"study browser {id(self)}"
+        if selection is not None:
+            selection.observe(self._heard, "subjects")
+            self._heard(None)
+
+    def leave(self) -> None:
+        """Stop following the selection."""
+        if self.selection is not None:
+            self.selection.unobserve(self._heard, "subjects")
+
+    def _heard(self, _: Any) -> None:
+        """Mark what another widget has selected."""
+        if self.selection is not None:
+            mine = self.selection.by == self._speaks
+            self.marked = [] if mine else [str(name) for name in self.selection.subjects]
 
     @t.validate("filters")
     def _complete(self, proposal: Any) -> dict[str, Any]:
@@ -146,6 +172,9 @@ class StudyBrowser(anywidget.AnyWidget):
     @t.observe("filters")
     def _select(self, _: Any) -> None:
         self.selected = self.selection_frame()["subject"].to_list()
+        if self.selection is not None:
+            free = not any(self.filters.values())  # no filter: everyone is shown, and nobody selected
+            self.selection.select([] if free else self.selected, self._speaks)
 
     def selection_frame(self) -> pl.DataFrame:
         """The rows of ``presence`` that pass the filters."""

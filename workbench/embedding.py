@@ -15,7 +15,7 @@ What is done to the numbers before, in this order, and said in ``Coordinates.not
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from workbench.text import nearest
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from workbench.backed import Backed
 
 METHODS = ("PCA", "UMAP")
 KEPT_COMPONENTS = 50
@@ -95,13 +97,31 @@ def coordinates(data: AnnData, method: str = "PCA", *, seed: int = 0, scale: boo
     return _umap(names, scores, notes, seed)
 
 
-def of_scores(
-    names: list[str], scores: np.ndarray, share: np.ndarray, method: str = "PCA", seed: int = 0
+def of_backed(
+    data: Backed, method: str = "PCA", *, seed: int = 0, progress: Callable[[float], None] | None = None
 ) -> Coordinates:
-    """Coordinates from components found elsewhere: ``scores`` (n, k), ``share`` (k,) of the variance, 0 to 1."""
+    """The same for a modality on disk, read by blocks and never whole: exact components of all rows in two passes.
+
+    Parameters
+    ----------
+    progress : told the share (0 to 1) of the reading that is done
+    """
+    from workbench.streaming.pca import pca
+
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}.{nearest(method, METHODS)} Known: {', '.join(METHODS)}.")
+    counts = data.unit == "counts"
+    k = min(2 if method == "PCA" else KEPT_COMPONENTS, data.shape[1])
+    if k < 2 or data.shape[0] < 3:
+        raise EmbeddingError(f"two axes need at least 3 rows and 2 features; this modality is {data.shape}.")
+    found = pca(data, k, normalise=counts, progress=progress)
+    notes = ["components of all rows, read from disk block by block"]
+    if counts:
+        notes.insert(0, "counts shown as ln(1 + counts per 10,000)")
+    names = data.names().to_list()
     if method == "PCA":
-        return _made(names, scores[:, :2], method, tuple(share[:2]), ["components found block by block"])
-    return _umap(names, scores, ["components found block by block"], seed)
+        return _made(names, found.scores, method, tuple(found.share[:2]), notes)
+    return _umap(names, found.scores, notes, seed)
 
 
 def _made(
@@ -140,7 +160,8 @@ def _prepared(data: AnnData, scale: bool | None) -> tuple[Any, list[str]]:
     from scipy import sparse
 
     notes: list[str] = []
-    matrix = data.X.tocsr().astype(np.float32) if sparse.issparse(data.X) else np.array(data.X, dtype=np.float32)
+    given: Any = data.X
+    matrix: Any = given.tocsr().astype(np.float32) if sparse.issparse(given) else np.array(given, dtype=np.float32)
     unit, axis = str(data.uns.get("unit", "")), str(data.uns.get("axis", "subject"))
     if unit == "counts":
         matrix = _log_normalised(matrix)
@@ -221,8 +242,6 @@ def _blocks(matrix: Any, rows: int = 50_000) -> Iterator[Any]:
 
 
 def _umap(names: list[str], scores: np.ndarray, notes: list[str], seed: int) -> Coordinates:
-    from umap import UMAP
-
     chosen = np.arange(len(names))
     if len(names) > UMAP_ROWS:
         chosen = np.sort(np.random.default_rng(seed).choice(len(names), UMAP_ROWS, replace=False))
@@ -232,8 +251,10 @@ def _umap(names: list[str], scores: np.ndarray, notes: list[str], seed: int) -> 
     # with few rows the spectral start of umap-learn cannot be solved; a random one, seeded, is
     start = "spectral" if len(chosen) > 3 * KEPT_COMPONENTS else "random"
     with warnings.catch_warnings():
-        # it warns that a seed costs it its threads, and of numba's own affairs: nothing that a reader could act on
+        # it warns that a seed costs it its threads, that it lacks TensorFlow, and of numba's own affairs
         warnings.simplefilter("ignore")
+        from umap import UMAP
+
         made = UMAP(n_neighbors=near, min_dist=0.3, random_state=seed, n_jobs=1, init=start)
         places = np.full((len(names), 2), np.nan)
         places[chosen] = made.fit_transform(scores[chosen].astype(np.float32))
