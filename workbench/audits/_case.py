@@ -74,6 +74,12 @@ class Measured:
         return self.frame["row"].to_numpy()
 
     @cached_property
+    def sound(self) -> np.ndarray:
+        """Exact values that have a place on the scale: not censored, and above 0 where that is a logarithm, bool (n,)."""
+        exact = self.frame["censored"].to_numpy() == 0
+        return exact & (self.frame["value"].to_numpy() > 0) if self.log else exact
+
+    @cached_property
     def crossed(self) -> bool:
         """Does a typical subject meet at least three treatments (a screen), or one arm (animals)?"""
         per = self.frame.group_by("subject").agg(pl.col("treatment").n_unique())["treatment"]

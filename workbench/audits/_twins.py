@@ -40,7 +40,7 @@ def by_name(names: Iterable[str], pattern: re.Pattern[str] | None = None) -> Ite
         elif pattern is not None:
             groups[cell_lines.key(name)].insert(0, name)
     for key, found in groups.items():
-        if key and len(found) > 1:
+        if key and len(found) > 1 and (pattern is None or any(pattern.search(name) for name in found)):
             yield from ((found[0], other) for other in found[1:])
 
 

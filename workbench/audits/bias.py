@@ -219,9 +219,9 @@ def tails(x: np.ndarray) -> float:
 
 def proxies(case: Case) -> Iterator[Finding]:
     """Labels that stand for one another (site and tissue), and features that give a site or batch away."""
-    labels = {**case.groupings, **case.technical}
+    labels = {c: g for c, g in {**case.groupings, **case.technical}.items() if not ARM.match(c)}
     for (a, left), (b, right) in combinations(labels.items(), 2):
-        if (a in case.technical) == (b in case.technical) and "arm" not in (a, b):
+        if (a in case.technical) == (b in case.technical):
             continue  # two names of one tissue are no fault; a tissue that is a site is
         both = left.join(right, on="subject", suffix="_other").sort("subject")
         if both.height < 12:
@@ -275,10 +275,13 @@ def lookalikes(case: Case) -> Iterator[Finding]:
     for m in case.measured:
         if len(m.subjects) < 20 or CONTROL.search(m.endpoint):
             continue
+        mean = np.bincount(m.s, m.work - m.level[m.c]) / np.bincount(m.s)
+        effects = m.per_subject().with_columns(pl.Series("mean", mean))
         for column in numeric:
-            both = m.per_subject().join(case.subjects.select("subject", pl.col(column).alias("x")), on="subject")
-            both = both.filter(pl.col("x").is_not_null(), pl.col("x").cast(pl.Float64).is_finite())
-            rho, p = _chance.spearman(both["x"].cast(pl.Float64).to_numpy(), both["effect"].to_numpy())
+            told = case.subjects.select("subject", pl.col(column).cast(pl.Float64).alias("x"))
+            both = effects.join(told, on="subject").filter(pl.col("x").is_not_null(), pl.col("x").is_finite())
+            x = both["x"].to_numpy()
+            rho, p = max((_chance.spearman(x, both[e].to_numpy()) for e in ("effect", "mean")), key=lambda r: abs(r[0]))
             if both.height >= 20 and abs(rho) > 0.9 and p < case.level:
                 yield Finding(
                     WARNING,

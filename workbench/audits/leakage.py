@@ -5,6 +5,7 @@ A pair is a note or a warning for the study by itself, and an error where one of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 
@@ -216,7 +217,10 @@ def time(case: Case) -> Iterator[Finding]:
                 names=early["subject"].unique().sort(),
             )
     dated = [
-        c for c in case.columns(DATED) if case.subjects.schema[c].is_numeric() or case.subjects.schema[c].is_temporal()
+        c
+        for c in case.columns(DATED)
+        if (case.subjects.schema[c].is_numeric() or case.subjects.schema[c].is_temporal())
+        and not re.search("order|session", c, re.IGNORECASE)  # when it was measured, not when it was taken
     ]
     pairs = [(a, b) for a, b, _ in _twins.by_column(case, _twins.people(case))]
     pairs += list(_twins.by_name(_names(case), _twins.VISIT))

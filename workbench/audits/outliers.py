@@ -24,7 +24,7 @@ def far(case: Case) -> Iterator[Finding]:
             continue
         expected = np.full(len(z), np.inf)
         expected[there] = _chance.improbable(z[there])
-        odd = there & (np.abs(z) > FAR) & (expected < EXPECTED) & (m.frame["censored"].to_numpy() == 0)
+        odd = there & (np.abs(z) > FAR) & (expected < EXPECTED) & m.sound
         if not odd.any():
             continue
         backed = odd & supported(case, m, z)

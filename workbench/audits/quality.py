@@ -182,10 +182,12 @@ def copied(case: Case) -> Iterator[Finding]:
         groups = at.group_by("c", "v").agg(pl.col("s").unique().sort()).filter(pl.col("s").list.len().is_between(2, 4))
         if groups.is_empty():
             continue
-        first = groups.select(pl.col("s").list.get(0).alias("a"), pl.col("s").list.slice(1).alias("b")).explode("b")
-        pairs = first.group_by("a", "b").len().filter(pl.col("len") >= 5)
+        first = groups.select("c", pl.col("s").list.get(0).alias("a"), pl.col("s").list.slice(1).alias("b")).explode(
+            "b"
+        )
+        pairs = first.group_by("a", "b").agg(pl.col("c").n_unique().alias("len")).filter(pl.col("len") >= 5)
         for a, b, n in pairs.sort("len", descending=True).rows():
-            of_a, of_b = (at.filter(pl.col("s") == x) for x in (a, b))
+            of_a, of_b = (at.filter(pl.col("s") == x).select("c").unique() for x in (a, b))
             shared = of_a.join(of_b, on="c").height
             if n < 0.8 * shared:
                 continue

@@ -28,6 +28,8 @@ def groups(m: Measured) -> pl.DataFrame:
 
 def noise(case: Case) -> Iterator[Finding]:
     """Replicates that differ about as much as subjects do: the labels are mostly noise."""
+    from scipy.stats import chi2
+
     for m in case.measured:
         found = groups(m)
         by = [*KEYS, "site", "source"]
@@ -37,7 +39,7 @@ def noise(case: Case) -> Iterator[Finding]:
         variance, degrees = each["variance"].to_numpy(), each["len"].to_numpy() - 1.0
         within = float((variance * degrees).sum() / degrees.sum())
         # robust against the few that disagree wildly, which have a check of their own
-        robust = float(np.median(variance) / 0.4549) if np.median(degrees) == 1 else within
+        robust = float(np.median(variance / (chi2.median(degrees) / degrees)))
         share = min(within, robust) / m.effect**2
         if share < 0.2:
             continue
@@ -62,7 +64,9 @@ def disagreeing(case: Case) -> Iterator[Finding]:
         found = groups(m)
         if found.height < 40 or m.effect == 0:
             continue
-        off = np.abs(found["off"].to_numpy())
+        by = [*KEYS, "site", "source"]
+        each = found.group_by(by, maintain_order=True).agg(pl.col("off").abs().max(), pl.len().alias("n"))
+        off = each["off"].to_numpy()
         moved = off[off > 0]
         if len(moved) < 20:
             continue
@@ -70,14 +74,13 @@ def disagreeing(case: Case) -> Iterator[Finding]:
         odd = (z > 6) & (_chance.improbable(z) < 0.02) & (off > m.effect)
         if not odd.any():
             continue
-        by = [*KEYS, "site", "source"]
-        rows = found.join(found.filter(pl.Series(odd)).select(by).unique(), on=by, nulls_equal=True)
-        worst = found.row(int(np.argmax(off)), named=True)
+        rows = found.join(each.filter(pl.Series(odd)).select(by), on=by, nulls_equal=True)
+        worst = each.row(int(np.argmax(off)), named=True)
         yield Finding(
             WARNING,
             0.95,
-            f"{int(odd.sum())} of {found.height} replicate values of {m.endpoint!r} disagree with their partners by "
-            f"over 6 times the usual; most so {worst['subject']!r} with {worst['treatment']!r}, by "
+            f"{int(odd.sum())} of {each.height} replicated measurements of {m.endpoint!r} disagree by over 6 times the "
+            f"usual; most so {worst['subject']!r} with {worst['treatment']!r}, by "
             f"{figure(2 * off.max() if worst['n'] == 2 else off.max())}{' decades' if m.log else ' ' + m.unit}.",
             m.endpoint,
             "Look at the raw data of these wells or animals; do not average over a failed replicate.",
