@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ import polars as pl
 from workbench import units
 from workbench.text import nearest
 
+Repeated = Literal["refuse", "mean"]
 CURVE = ("subject", "treatment", "site", "source")
 # Gao et al. 2015 (Nat Med 21:1318): both must lie below; else the next, and PD where none holds
 RULE = {"CR": (-95.0, -40.0), "PR": (-50.0, -20.0), "SD": (35.0, 30.0)}
@@ -120,6 +121,7 @@ def from_outcomes(
     from_day: float = 10.0,
     until_day: float | None = None,
     min_points: int = 1,
+    repeated: Repeated = "refuse",
     confidence: float = 0.95,
 ) -> pl.DataFrame:
     """Every growth curve of a frame, one row a curve, sorted by its names.
@@ -129,6 +131,8 @@ def from_outcomes(
     outcomes : columns ``time_h``, ``value``, ``unit`` (a volume), any of ``by``, and ``endpoint`` where there
     fold : "event": the volume has reached this many times the baseline (2: doubling)
     from_day, until_day, min_points : the window of the mRECIST call, see ``response``
+    repeated : several volumes of one curve at one time are refused (they usually are several animals under one name),
+        or averaged ("mean")
 
     Returns
     -------
@@ -143,7 +147,7 @@ def from_outcomes(
     GrowthError
         A column is missing, a number is not finite, a volume negative or a baseline 0, or a day stands twice.
     """
-    names, curves = _curves(outcomes, endpoint, by)
+    names, curves = _curves(outcomes, endpoint, by, repeated)
     rows: list[dict[str, Any]] = []
     for day, volume in curves:
         call, best, mean = response(day, volume, from_day=from_day, until_day=until_day, min_points=min_points)
@@ -186,6 +190,7 @@ def arms(
     by: Sequence[str] = CURVE,
     within: Sequence[str] = (),
     target_fold: float = 4.0,
+    repeated: Repeated = "refuse",
     confidence: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
@@ -199,6 +204,7 @@ def arms(
     within : columns within which treatment and control are compared, as ("subject",) where each patient's tumour was
         grown in one mouse per treatment
     target_fold : size, in baselines, at which the delay of the log cell kill is read
+    repeated : as in ``from_outcomes``
 
     Returns
     -------
@@ -216,7 +222,7 @@ def arms(
     GrowthError
         As ``from_outcomes``; also where there is no such control.
     """
-    names, curves = _curves(outcomes, endpoint, by)
+    names, curves = _curves(outcomes, endpoint, by, repeated)
     if control not in names["treatment"]:
         hint = nearest(control, names["treatment"].unique())
         raise GrowthError(f"control {control!r} is no treatment here.{hint} There is: {names['treatment'].unique()}.")
@@ -279,7 +285,9 @@ def _compared(
     return row
 
 
-def _curves(outcomes: pl.DataFrame, endpoint: str, by: Sequence[str]) -> tuple[pl.DataFrame, Curves]:
+def _curves(
+    outcomes: pl.DataFrame, endpoint: str, by: Sequence[str], repeated: Repeated
+) -> tuple[pl.DataFrame, Curves]:
     """Names of the curves, sorted, and day and volume (mm3) of each by rising day."""
     for column in ("time_h", "value", "unit"):
         if column not in outcomes.columns:
@@ -315,10 +323,19 @@ def _curves(outcomes: pl.DataFrame, endpoint: str, by: Sequence[str]) -> tuple[p
             value=pl.when(pl.col("unit") == unit).then(pl.col("value") * scale).otherwise("value")
         )
     refuse(points.filter(pl.col("value") < 0), "a volume of 0 or more", "value", "Put right where it comes from.")
+    if repeated == "mean":
+        points = points.group_by([*keys, "time_h"], maintain_order=True).agg(
+            pl.col("value").mean(), pl.col("_row").first()
+        )
+    elif repeated != "refuse":
+        raise GrowthError(f"repeated: expected 'refuse' or 'mean', found {repeated!r}.")
     points = points.sort([*keys, "time_h"], maintain_order=True)
     twice = points.filter(pl.struct([*keys, "time_h"]).is_duplicated())
     refuse(
-        twice, "one volume a curve and time", "time_h", "Are two animals under one name? Name them apart, or average."
+        twice,
+        "one volume a curve and time",
+        "time_h",
+        "Are these two animals? Name them apart, or average: repeated='mean'.",
     )
     groups = points.group_by(keys, maintain_order=True).agg(pl.col("time_h") / 24, "value", pl.col("_row").first())
     first = groups.with_columns(first=pl.col("value").list.first())

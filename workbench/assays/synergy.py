@@ -24,6 +24,7 @@ from workbench.text import nearest
 MODELS = ("hsa", "bliss", "loewe", "zip")
 MATRIX = ("subject", "treatment", "treatment_b", "site", "time_h", "source")
 ALONE = Bounds(top=(1.0, 1.0), bottom=(0.0, 1.0))  # without drug everything lives; no drug alone is counted as a help
+FREE = Bounds(top=(0.0, 2.0), bottom=(0.0, 2.0))  # a line of the matrix, for the size of its noise
 ROUNDING = 1e-6  # percent: what arithmetic leaves of an excess of 0
 GIVEN = Bounds(top=(1.0, 1.0), bottom=(0.0, 2.0))  # A in the presence of B may also rescue
 
@@ -41,14 +42,11 @@ class _Curves:
         x, y = np.log10(dose[order]), np.ascontiguousarray(values[:, order])
         replicas = len(y)
         self.bottom, self.hill, self.ec50 = np.full((3, replicas), np.nan)
-        self.spread = np.full(replicas, np.nan)  # residual standard deviation
         if len(np.unique(dose)) < MIN_DOSES - 1:
             return
         offsets = np.arange(replicas + 1) * len(x)
         raw, _ = fit_sorted(np.tile(x, replicas), y.ravel(), offsets, bounds, 0.5)
         self.bottom, self.hill, self.ec50 = raw["bottom"], raw["hill"], 10.0 ** raw["log10_ec50"]
-        if len(x) > 3:
-            self.spread = np.sqrt(raw["rss"] / (len(x) - 3))
 
     def at(self, dose: np.ndarray) -> np.ndarray:
         """(R, D) viability at doses (D,)."""
@@ -108,7 +106,8 @@ def combination(
     dose_a, dose_b : (points,) doses in any units, 0 where a drug is absent; the drugs alone must be among them
     viability : (points,) as a fraction of the untreated; replicates are further points
     draws : bootstrap draws for the intervals. Where cells have replicates, their deviations, widened by
-        sqrt(n / (n - 1)), are drawn anew; where not, normal noise of the size of the residuals of the two single curves
+        sqrt(n / (n - 1)), are drawn anew; where not, normal noise of the size of the residuals of the
+        curves of either drug at each dose of the other
 
     Returns
     -------
@@ -183,10 +182,21 @@ def _drawn(a: np.ndarray, b: np.ndarray, y: np.ndarray, draws: int, draw: np.ran
     if repeated.sum() >= 4:
         pool = ((y - mean[cell]) * np.sqrt(count[cell] / np.maximum(count[cell] - 1, 1)))[repeated]
         return mean[cell] + draw.choice(pool, (draws, len(y)))
-    alone = [((a > 0) & (b == 0), a), ((b > 0) & (a == 0), b)]
-    spread = [_Curves(dose[points], y[None, points], ALONE).spread[0] for points, dose in alone]
-    known = [s for s in spread if np.isfinite(s)]
-    return y + draw.normal(0, float(np.sqrt(np.mean(np.square(known)))) if known else np.nan, (draws, len(y)))
+    return y + draw.normal(0, _noise(a, b, y), (draws, len(y)))
+
+
+def _noise(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> float:
+    """Standard deviation of points around curves of one drug at each dose of the other; NaN where all are short."""
+    rss, left = 0.0, 0
+    for dose, other in ((a, b), (b, a)):
+        for level in np.unique(other):
+            points = (other == level) & (dose > 0)
+            order = np.argsort(dose[points], kind="stable")
+            if len(order) > MIN_DOSES:
+                x, line = np.log10(dose[points][order]), y[points][order]
+                raw, _ = fit_sorted(x, line, np.array([0, len(x)]), FREE, 0.5)
+                rss, left = rss + float(raw["rss"][0]), left + len(x) - MIN_DOSES
+    return float(np.sqrt(rss / left)) if left else np.nan
 
 
 def _summary(model: str, excess: np.ndarray, cell: np.ndarray, confidence: float) -> dict[str, Any]:
