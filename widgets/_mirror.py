@@ -52,6 +52,15 @@ def _component(kind: Any) -> type[pn.custom.AnyWidgetComponent]:
     )
 
 
+def declare(*kinds: type[anywidget.AnyWidget]) -> None:
+    """Make the components of these classes known before a page is drawn that will show one of them only later.
+
+    A notebook's page is told which kinds of components there are once, when it is drawn.
+    """
+    for kind in kinds:
+        _component(kind)
+
+
 def in_panel(widget: anywidget.AnyWidget, **layout: Any) -> pn.custom.AnyWidgetComponent:
     """The widget as a Panel component; what changes in one changes in the other.
 
@@ -59,7 +68,7 @@ def in_panel(widget: anywidget.AnyWidget, **layout: Any) -> pn.custom.AnyWidgetC
     ----------
     layout : of the component, such as ``sizing_mode`` (by default "stretch_width")
     """
-    kind = _written(widget)
+    kind: Any = _written(widget)
     names = list(_synced(kind))
     made = _component(kind)(
         **{name: getattr(widget, name) for name in names}, **{"sizing_mode": "stretch_width", **layout}

@@ -111,6 +111,7 @@ function render({ model, el }) {
   const press = () => { for (const b of modes) b.setAttribute("aria-pressed", String(b.value === mode)); };
   const home = h("button", { type: "button", text: "Whole picture", onclick: () => api()?.zoomToOrigin({ transition: true, transitionDuration: 300 }) });
   const clear = h("button", { type: "button", text: "Clear selection", onclick: () => choosePoints(new Int32Array(0)) });
+  const stop = h("button", { type: "button", text: "Stop", hidden: true, onclick: () => put(model, { halt: (model.get("halt") || 0) + 1 }) });
   const said = h("span", { class: "end", role: "status" });
   const hint = h("p", { class: "soft small said" });
   const alert = h("p", { class: "alert small", role: "alert", hidden: true });
@@ -122,7 +123,7 @@ function render({ model, el }) {
   });
   part.root.append(heading, h("div", { class: "picks" }, modalityBox, methodBox, byBox, endpointBox, treatmentBox, ofBox, featureBox),
     h("div", { class: "grid" },
-      h("div", {}, plot, h("div", { class: "tools" }, h("div", { class: "two", role: "group", "aria-label": "What a drag does" }, ...modes), home, clear, said), hint, alert),
+      h("div", {}, plot, h("div", { class: "tools" }, h("div", { class: "two", role: "group", "aria-label": "What a drag does" }, ...modes), home, clear, stop, said), hint, alert),
       h("div", {}, legend, listTitle, names.box, elsewhere, absent, notes)));
   press();
   // a lasso that ends where it began is no click: jupyter-scatter would take the point below it instead
@@ -163,6 +164,8 @@ function render({ model, el }) {
     const busy = model.get("progress_state") === "working";
     alert.hidden = model.get("progress_state") !== "failed";
     alert.textContent = model.get("message");
+    stop.hidden = !busy;
+    if (!frame) wait.textContent = model.get("message") || "Preparing the plot";
     hint.textContent = busy ? `${model.get("message")}\u2026 The first layout takes a while.` : "Drag round points to select them (with Shift: add, with Alt: take away). The wheel zooms. Escape clears.";
     part.root.setAttribute("aria-busy", String(busy));
   }

@@ -18,17 +18,17 @@ import gzip
 import hashlib
 import itertools
 import threading
+import time
 import traceback
 from functools import lru_cache
 from typing import Any, cast
 
 import anywidget
 import numpy as np
-import polars as pl
 import traitlets as t
 
-from widgets import _colours
-from widgets._colours import Colouring, Rows
+from widgets._colours import Colouring
+from widgets._layouts import GIVEN, NAMED, Layouts
 from widgets._parts import esm, pack
 from widgets.linked import Selection, missing
 from widgets.palette import VIRIDIS, theme
@@ -36,9 +36,10 @@ from workbench.text import nearest
 
 _NUMBER = itertools.count(1)
 _NOUNS = {"subject": ["subject", "subjects"], "treatment": ["treatment", "treatments"], "cell": ["cell", "cells"]}
-_FOUND = 40  # features offered while someone types
-_LARGE = 100_000  # rows: a modality of more is read by blocks, never whole
-_NAMED = 200  # absent subjects named in the page
+
+
+class _Stopped(Exception):
+    """Someone pressed Stop."""
 
 
 @lru_cache(maxsize=1)
@@ -114,6 +115,7 @@ class EmbeddingExplorer(anywidget.AnyWidget):
     choice = t.Dict().tag(sync=True)
     progress_state = t.Enum(["ready", "working", "failed"], default_value="ready").tag(sync=True)
     message = t.Unicode().tag(sync=True)
+    halt = t.Int(0).tag(sync=True)  # counts how often Stop was pressed
     search = t.Dict().tag(sync=True)  # {"modality", "text"}, from the page
     found = t.List(t.Unicode()).tag(sync=True)  # features that answer the search
     picked_names = t.List(t.Unicode()).tag(sync=True)  # the first of the selected
@@ -133,79 +135,27 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         title: str = "",
     ) -> None:
         script = plot_bytes()
-        self._study: Any = None if isinstance(data, pl.DataFrame) else data
-        self._given = _checked(data) if isinstance(data, pl.DataFrame) else pl.DataFrame()
-        self._seed, self._speaks = seed, f"embedding {next(_NUMBER)}"
-        self._laid: dict[tuple[str, str], Any] = {}
-        self._rows: dict[str, Rows] = {}
+        self._laid, self._speaks = Layouts(data, seed), f"embedding {next(_NUMBER)}"
         self._lock, self._thread = threading.RLock(), cast("threading.Thread | None", None)
-        self._hearing = False
-        self._on_disk: dict[str, Any] = {}
+        self._hearing, self._stop, self._began = False, threading.Event(), 0.0
         self._colouring: Colouring | None = None
         self._at = np.zeros(0, np.int64)  # row of the modality of each point
         self.traceback = ""
         self.selection = selection if selection is not None else Selection()
-        modalities = self._modalities()
-        if not modalities:
-            raise ValueError(f"study {getattr(data, 'name', '')!r} has no modality to show; it holds outcomes alone.")
-        first = modality or modalities[0]
-        if first not in modalities:
-            raise KeyError(
-                f"there is no modality {first!r}.{nearest(first, modalities)} Known: {', '.join(modalities)}."
-            )
-        rows = self._rows_of(first)
-        if colour is None:
-            colour = next((c for c in ("tissue", "arm") if c in rows.columns.columns), "none")
-        wanted = {"modality": first, "method": method, "colour": _colours.asked(colour, rows, self._study)}
-        super().__init__(plot_bytes=script, theme=theme(), title=title, options=self._options(modalities))
-        self._show(self._completed(wanted))
-        with self.hold_trait_notifications():
+        first = self._laid.known(modality)
+        wanted: dict[str, Any] = {"modality": first, "method": method, "colour": self._laid.asked(colour, first)}
+        super().__init__(plot_bytes=script, theme=theme(), title=title, options=self._laid.options())
+        wanted = self._completed(wanted)
+        if self._laid.at_once(first, wanted["method"]) or not self._laid.large(first):
+            self._show(wanted)
             self.choice = wanted
+        else:
+            self.choice = wanted
+            self._begin(wanted)
         self.selection.observe(self._heard, ["subjects", "treatments", "cells"])
         self._heard(None)
 
-    # --- what there is -----------------------------------------------------------------------------------------------
-
-    def _modalities(self) -> list[str]:
-        if self._study is None:
-            return ["given"]
-        axis = {m: self._study.axis(m) for m in self._study.modalities}
-        return sorted(axis, key=lambda m: (["subject", "cell", "treatment"].index(axis[m]), m != "expression", m))
-
-    def _rows_of(self, modality: str) -> Rows:
-        if modality not in self._rows:
-            if self._study is None:
-                self._rows[modality] = _rows_of_frame(self._given)
-            else:
-                backed = self._backed(modality)
-                made = _colours.rows_of(self._study, modality) if backed is None else None
-                self._rows[modality] = made or _colours.rows_on_disk(self._study, backed)
-        return self._rows[modality]
-
-    def _large(self, modality: str) -> bool:
-        if not hasattr(self._study, "manifest"):
-            return False
-        return self._study.manifest["files"][f"modalities/{modality}.h5ad"]["schema"]["shape"][0] > _LARGE
-
-    def _backed(self, modality: str) -> Any:
-        """The modality opened on disk where it is too large to be read whole, else None."""
-        if modality not in self._on_disk and self._large(modality):
-            self._on_disk[modality] = self._study.backed(modality)
-        return self._on_disk.get(modality)
-
-    def _options(self, modalities: list[str]) -> dict[str, Any]:
-        from workbench.embedding import METHODS
-
-        if self._study is None:
-            return {"modalities": modalities, "methods": ["given"], "treatments": [], "endpoints": [], "columns": {}}
-        rows = self._study.rows
-        return {
-            "modalities": modalities,
-            "methods": list(METHODS),
-            "treatments": rows["treatment"].cast(pl.String).unique().sort().to_list(),
-            "endpoints": rows["endpoint"].cast(pl.String).unique().sort().to_list(),
-            "columns": {},
-        }
+    # --- layout and colour -------------------------------------------------------------------------------------------
 
     def _completed(self, asked: dict[str, Any]) -> dict[str, Any]:
         known = ["modality", "method", "colour"]
@@ -213,15 +163,13 @@ class EmbeddingExplorer(anywidget.AnyWidget):
             if name not in known:
                 raise t.TraitError(f"choice: {name!r} is not one of {known}.{nearest(str(name), known)}")
         found = {**self.choice, **asked}
+        if self._laid.study is None:
+            found["method"] = GIVEN
         for name, offered in (("modality", self.options["modalities"]), ("method", self.options["methods"])):
-            if self._study is None and name == "method":
-                found[name] = "given"
             if found[name] not in offered:
                 near = nearest(str(found[name]), offered)
                 raise t.TraitError(f"{name} {found[name]!r} is not offered.{near} Offered: {', '.join(offered)}.")
         return found
-
-    # --- layout and colour -------------------------------------------------------------------------------------------
 
     @t.validate("choice")
     def _valid(self, proposal: Any) -> dict[str, Any]:
@@ -232,13 +180,17 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         old, new = change["old"] or {}, change["new"]
         if not old:
             return
-        key = (new["modality"], new["method"])
-        if key in self._laid or (new["method"] != "UMAP" and not self._large(new["modality"])):
+        if self._laid.at_once(new["modality"], new["method"]):
             self._work(dict(new))
-            return
-        with self._lock:  # the first UMAP of a session, or a million rows, take a while: the notebook stays usable
-            self.progress_state, self.message = "working", f"Laying out {new['modality']} by {new['method']}"
-            self._thread = threading.Thread(target=self._work, args=(dict(new),), daemon=True, name="layout")
+        else:
+            self._begin(dict(new))
+
+    def _begin(self, choice: dict[str, Any]) -> None:
+        """Lay out in a thread: the first UMAP of a session, or a million rows, take a while."""
+        with self._lock:
+            self._stop, self._began = threading.Event(), time.monotonic()
+            self.progress_state, self.message = "working", f"Laying out {choice['modality']} by {choice['method']}"
+            self._thread = threading.Thread(target=self._work, args=(choice,), daemon=True, name="layout")
             self._thread.start()
 
     def wait(self, timeout: float | None = None) -> str:
@@ -246,6 +198,11 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         if self._thread is not None:
             self._thread.join(timeout)
         return self.progress_state
+
+    @t.observe("halt")
+    def stop(self, _: Any = None) -> None:
+        """End a layout that is being read; UMAP itself cannot be interrupted."""
+        self._stop.set()
 
     @property
     def state(self) -> str:
@@ -260,36 +217,25 @@ class EmbeddingExplorer(anywidget.AnyWidget):
             self.progress_state, self.message = "failed", str(said)
 
     def _show(self, choice: dict[str, Any]) -> None:
-        from workbench import embedding
-
         modality, method = choice["modality"], choice["method"]
-        rows = self._rows_of(modality)
-        if (modality, method) not in self._laid:
-            if self._study is None:
-                frame = self._given.select("name", "x", "y").with_row_index("row")
-                made = embedding.Coordinates(frame.drop_nulls(), ("x", "y"), "given")
-            elif (backed := self._backed(modality)) is not None:
-                made = embedding.of_backed(backed, method, seed=self._seed, progress=self._reading)
-            else:
-                made = embedding.coordinates(self._study.modality(modality), method, seed=self._seed)
-            self._laid[modality, method] = made
-        laid = self._laid[modality, method]
-        colour, fallen = choice["colour"], ""
-        if colour.get("kind") == "feature" and colour.get("modality") in self._modalities():
-            self._backed(colour["modality"])
-        try:
-            made_of = _colours.colouring(colour, rows, self._study, self._on_disk)
-        except (ValueError, KeyError) as error:
-            made_of, fallen = _colours.colouring(_colours.NONE, rows, self._study), str(error.args[0])
+        rows, stop = self._laid.rows(modality), self._stop
+
+        def reading(done: float) -> None:
+            if stop.is_set():
+                raise _Stopped("Stopped: this layout is not there. Choose again to begin anew.")
+            left = (time.monotonic() - self._began) * (1 - done) / max(done, 0.02)
+            self.message = f"Reading {modality}: {100 * done:.0f} %, about {left:.0f} s left"
+
+        laid = self._laid.coordinates(modality, method, reading)
+        made_of, fallen = self._laid.colouring(choice["colour"], modality)
         at = laid.frame["row"].to_numpy().astype(np.int64)
         with self._lock:
             if self.choice and (self.choice["modality"], self.choice["method"]) != (modality, method):
                 return  # something else was asked for meanwhile
             self._at, self._colouring = at, made_of
             self.tip, self.hovered = [], -1
-            columns = {m: self._rows[m].columns.columns for m in self._rows}
             with self.hold_trait_notifications():
-                self.options = {**self.options, "columns": columns}
+                self.options = {**self.options, "columns": self._laid.columns()}
                 self.colour_bytes = pack({"code": made_of.codes[at]}, scale=list(VIRIDIS), **made_of.header())
                 self.frame_bytes = pack(
                     {
@@ -300,30 +246,10 @@ class EmbeddingExplorer(anywidget.AnyWidget):
                     axes=list(laid.axes),
                     noun=_NOUNS[rows.axis],
                     notes=laid.notes,
-                    absent=self._absent(modality, rows),
+                    absent=self._laid.absent(modality),
                 )
                 self.progress_state, self.message = ("failed", fallen) if fallen else ("ready", "")
         self._heard(None)
-
-    def _reading(self, done: float) -> None:
-        if self.progress_state == "working":
-            self.message = f"Reading {self.choice['modality']}: {100 * done:.0f} %"
-
-    def _absent(self, modality: str, rows: Rows) -> dict[str, Any]:
-        """Subjects (or treatments) of the study without a row in this modality."""
-        if self._study is None:
-            return {"n": 0, "of": 0, "names": [], "modality": modality, "noun": "subjects"}
-        axis = "treatment" if rows.axis == "treatment" else "subject"
-        table = self._study.treatments if axis == "treatment" else self._study.subjects
-        everyone = table[axis].cast(pl.String).to_list()
-        lacking = missing(everyone, set(rows.subjects or rows.names))
-        return {
-            "n": len(lacking),
-            "of": len(everyone),
-            "names": lacking[:_NAMED],
-            "modality": modality,
-            "noun": f"{axis}s",
-        }
 
     # --- selecting ---------------------------------------------------------------------------------------------------
 
@@ -338,12 +264,12 @@ class EmbeddingExplorer(anywidget.AnyWidget):
     @property
     def selected(self) -> list[str]:
         """Names of the selected points: subjects, treatments or cells."""
-        names = self._rows_of(self.choice["modality"]).names
+        names = self._laid.rows(self.choice["modality"]).names
         return [names[i] for i in self._at[self.picked]]
 
     @property
     def missing(self) -> list[str]:
-        rows = self._rows_of(self.choice["modality"])
+        rows = self._laid.rows(self.choice["modality"])
         if rows.axis == "treatment":
             return missing(self.selection.treatments, set(rows.names))
         return missing(self.selection.subjects, set(rows.subjects))
@@ -359,7 +285,7 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         if self._hearing or not self.choice:
             return
         modality = self.choice["modality"]
-        rows, at = self._rows_of(modality), self._at[self.picked]
+        rows, at = self._laid.rows(modality), self._at[self.picked]
         if rows.axis == "treatment":
             self.selection.select_treatments([rows.names[i] for i in at], self._speaks)
         elif rows.axis == "cell":
@@ -374,7 +300,7 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         if not self.choice or (_ is not None and self.selection.by == self._speaks):
             return
         modality = self.choice["modality"]
-        rows = self._rows_of(modality)
+        rows = self._laid.rows(modality)
         if rows.axis == "treatment":
             wanted, names = set(self.selection.treatments), rows.names
         else:
@@ -395,10 +321,10 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         self.selection.unobserve(self._heard, ["subjects", "treatments", "cells"])
 
     def _count_elsewhere(self) -> None:
-        names = self._rows_of(self.choice["modality"]).names
-        self.picked_names = [names[i] for i in self._at[self.picked[:_NAMED]]]
+        names = self._laid.rows(self.choice["modality"]).names
+        self.picked_names = [names[i] for i in self._at[self.picked[:NAMED]]]
         gone = self.missing
-        self.elsewhere = {"n": len(gone), "names": gone[:_NAMED]}
+        self.elsewhere = {"n": len(gone), "names": gone[:NAMED]}
 
     # --- questions from the page -------------------------------------------------------------------------------------
 
@@ -408,7 +334,7 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         if not 0 <= point < len(self._at) or self._colouring is None:
             self.tip = []
             return
-        rows, row = self._rows_of(self.choice["modality"]), int(self._at[point])
+        rows, row = self._laid.rows(self.choice["modality"]), int(self._at[point])
         said = [rows.names[row]]
         if rows.axis == "cell":
             said.append(f"subject: {rows.subjects[row]}")
@@ -422,15 +348,8 @@ class EmbeddingExplorer(anywidget.AnyWidget):
 
     @t.observe("search")
     def _find(self, change: Any) -> None:
-        text, modality = str(change["new"].get("text", "")).lower(), change["new"].get("modality", "")
-        if self._study is None or modality not in self._study.modalities:
-            self.found = []
-            return
-        backed = self._backed(modality)
-        names = backed.features().to_list() if backed is not None else list(self._study.modality(modality).var_names)
-        near = [n for n in names if text in n.lower()]
-        near.sort(key=lambda n: (n.lower() != text, not n.lower().startswith(text), len(n)))
-        self.found = near[:_FOUND]
+        text, modality = str(change["new"].get("text", "")), str(change["new"].get("modality", ""))
+        self.found = self._laid.features(modality, text)
 
 
 def _written(value: Any, unit: str) -> str:
@@ -438,16 +357,3 @@ def _written(value: Any, unit: str) -> str:
         return "no value"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f"{text} {unit}".rstrip()
-
-
-def _checked(frame: pl.DataFrame) -> pl.DataFrame:
-    if lacking := [c for c in ("name", "x", "y") if c not in frame.columns]:
-        raise ValueError(f"a frame of points needs name, x and y; {lacking[0]!r} is missing, found {frame.columns}.")
-    return frame.with_columns(pl.col("name").cast(pl.String), pl.col("x", "y").cast(pl.Float64))
-
-
-def _rows_of_frame(frame: pl.DataFrame) -> Rows:
-    names = frame["name"].to_list()
-    subjects = frame["subject"].cast(pl.String).to_list() if "subject" in frame.columns else names
-    axis = "cell" if "subject" in frame.columns else "subject"
-    return Rows(names, axis, subjects, frame.drop("name", "x", "y", "row", strict=False))

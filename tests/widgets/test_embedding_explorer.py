@@ -14,7 +14,7 @@ from anndata import AnnData
 
 from tests import toy
 from tests.widgets.planted import HOSTILE
-from widgets import EmbeddingExplorer, Selection, _colours
+from widgets import EmbeddingExplorer, Selection, _colours, _layouts
 from widgets._parts import unpack
 from workbench import embedding
 from workbench.study import Study
@@ -223,16 +223,15 @@ def test_the_script_that_crosses_is_the_packages_own() -> None:
 
 
 def test_a_large_modality_is_read_by_blocks_and_looks_the_same(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    from widgets import embedding_explorer
-
     choice = [("expression", "tissue"), ("expression", "expression: gene2"), ("mutation", "expression: gene2")]
     whole = [EmbeddingExplorer(study, modality=m, colour=c) for m, c in choice]
-    monkeypatch.setattr(embedding_explorer, "_LARGE", 10)
+    monkeypatch.setattr(_layouts, "LARGE", 10)
     monkeypatch.setattr(_colours, "_BLOCK", 7)
     again = Study.open(study.path)
     monkeypatch.setattr(again, "modality", lambda name: pytest.fail(f"{name} was read whole"))
     for (modality, colour), other in zip(choice, whole, strict=True):
         explorer = EmbeddingExplorer(again, modality=modality, colour=colour)
+        assert explorer.wait(60) == "ready", explorer.traceback
         assert "block by block" in head(explorer, "frame_bytes")["notes"][0]
         assert explorer.colour_bytes == other.colour_bytes
         a, b = (unpack(e.frame_bytes)[1]["x"] for e in (explorer, other))
@@ -266,3 +265,24 @@ def test_a_colour_in_dict_form_is_taken_as_it_is(study: Study) -> None:
     rows = _colours.rows_of(study, "expression")
     asked = {"kind": "response", "treatment": "5-FU", "endpoint": "ln_ic50"}
     assert _colours.asked(asked, rows, study) == asked == _colours.asked("5-FU", rows, study)
+
+
+def test_reading_a_large_modality_says_how_long_and_can_be_stopped(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def slow(backed: Any, method: str, *, seed: int, progress: Any) -> Any:
+        progress(0.5)
+        said.append(explorer.message)
+        explorer.halt = 1  # as the page's button does
+        progress(0.6)
+
+    explorer = EmbeddingExplorer(study)
+    monkeypatch.setattr(_layouts, "LARGE", 10)
+    monkeypatch.setattr(embedding, "of_backed", slow)
+    explorer.choice = {"modality": "mutation"}
+    assert explorer.wait(30) == "failed" and explorer.message.startswith("Stopped: this layout is not there")
+    assert said[0].startswith("Reading mutation: 50 %, about ") and said[0].endswith(" s left")
+    explorer.choice = {"modality": "expression"}
+    assert explorer.state == "ready"
