@@ -106,7 +106,7 @@ def run() -> list[dict[str, Any]]:
     agreement = f"ours failed on {int(np.isnan(a).sum())}, the peer on {failed} and stopped over 1 % higher on {worse}"
     rows = [
         (f"{len(y)} curves, scipy curve_fit", first, second, "s", second / first, f"{each}; 1 thread"),
-        (f"{len(y)} curves, curve_fit with our Jacobian", first, third, "s", third / first, "a stronger peer; 1 thread"),
+        (f"{len(y)} curves, curve_fit with our Jacobian", first, third, "s", third / first, "a stronger peer"),
         (f"{len(many):,} curves, per curve", 1e6 * large / len(many), 1e6 * second / len(y), "us",
          second / len(y) / (large / len(many)), f"peer's time from its {len(y)}; ours {large:.2f} s in all"),
         ("RSS at most 1 % above the peer's", share, 1 - worse / max(int(known.sum()), 1), "share of curves",
