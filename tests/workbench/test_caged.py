@@ -71,6 +71,12 @@ def test_plain_values_come_back_as_they_were(value: Any) -> None:
     assert back == value and type(back) is type(value)
 
 
+def test_data_types_come_back_as_they_were():
+    given = {"a": pl.Float64, "b": pl.Int8()}
+    back = codec.decode(*codec.encode(given))
+    assert back == given and isinstance(back["a"], type) and not isinstance(back["b"], type)
+
+
 @pytest.mark.parametrize(
     "array",
     [
@@ -159,9 +165,11 @@ def test_anndata_without_values_and_mudata_come_back():
         both = mudata.MuData({"rna": first, "protein": other})
         both.obs["donor"] = ["d1", "d2"]
         both.uns["title"] = "two"
+        both.obsm["joint"] = np.ones((2, 2))
         back = messages.receive(sent(both))
     assert list(back.mod) == ["rna", "protein"] and back.shape == both.shape
-    assert list(back.obs["donor"]) == ["d1", "d2"] and back.uns["title"] == "two"
+    assert list(back.obs["donor"]) == ["d1", "d2"] and back.uns["title"] == "two" and back.axis == 0
+    np.testing.assert_array_equal(back.obsm["joint"], np.ones((2, 2)))
     assert list(back["protein"].obs_names) == ["b"]
 
 

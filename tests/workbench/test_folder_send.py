@@ -362,6 +362,23 @@ def test_split_domains_become_one(tmp_path: Path) -> None:
     assert built.record("LB").height == 2 and sorted(built.outcomes["endpoint"]) == ["ALT", "AST"]
 
 
+def test_a_copy_of_a_domain_is_left_out_and_listed(tmp_path: Path) -> None:
+    lb = columns(
+        USUBJID=["A"], DOMAIN=["LB"], LBSEQ=[1.0], LBTESTCD=["ALT"], LBSTRESC=["1"], LBSTRESN=[1.0], LBSTRESU=["U/L"],
+        LBDY=[1.0],
+    )  # fmt: skip
+    folder = made(tmp_path / "copied", dm=DM, lb=lb, lb2=lb)
+    (folder / "old").mkdir()
+    shutil.copy(folder / "dm.xpt", folder / "old" / "dm.xpt")
+    shutil.copy(folder / "lb.xpt", folder / "lb (copy).xpt")
+    odd = transport.write({"A/B": columns(X=["x"]), "C": columns(X=["y"])})
+    (folder / "odd.xpt").write_bytes(odd)
+    built = folders.build(folder, tmp_path / "study", kind="send")
+    assert built.record("LB").height == 1 and built.outcomes.height == 1 and built.subjects.height == 2
+    assert built.record("C").height == 1, "what has a good name in the same file is kept"
+    assert sorted(built.record("unread")["file"]) == ["lb (copy).xpt", "lb2.xpt", "odd.xpt", "old/dm.xpt"]
+
+
 def test_a_folder_without_animals_is_refused_with_what_to_do(tmp_path: Path) -> None:
     folder = made(tmp_path / "none", bw=columns(USUBJID=["A"], BWTESTCD=["BW"]))
     with pytest.raises(ValueError, match=r"dm\.xpt, DM: the demographics are missing"):

@@ -28,7 +28,8 @@ DTYPES: tuple[str, ...] = (
     *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
 )
 SPARSE = ("csr", "csc")
-SLOTS = ("layers", "obsm", "varm", "obsp", "varp", "uns")
+PAIRED = ("obsm", "varm", "obsp", "varp")
+SLOTS = ("layers", *PAIRED, "uns")
 Buffer = bytes | bytearray | memoryview
 
 
@@ -114,8 +115,14 @@ def _scverse(value: Any, out: list[Buffer], depth: int) -> Any:
     if house == "mudata" and kind == "MuData":
         parts = {name: _pack(part, out, depth + 1) for name, part in value.mod.items()}
         tables = {"obs": _pandas(value.obs, out), "var": _pandas(value.var, out)}
-        return {"t": "mudata", "mod": parts, **tables, "uns": _pack(dict(value.uns), out, depth + 1)}
+        slots = {name: _pack(_own(value, name), out, depth + 1) for name in (*PAIRED, "uns")}
+        return {"t": "mudata", "mod": parts, "axis": int(value.axis), **tables, **slots}
     raise TypeError(f"{type(value).__module__}.{kind} is not carried")
+
+
+def _own(value: Any, slot: str) -> dict[str, Any]:
+    """A MuData's ``slot`` without the masks of its modalities, which it makes itself."""
+    return {k: v for k, v in dict(getattr(value, slot)).items() if slot == "uns" or k not in value.mod}
 
 
 def _keep(data: Buffer, out: list[Buffer]) -> int:
@@ -276,11 +283,12 @@ def _open_mudata(node: dict[str, Any], buffers: Sequence[Buffer]) -> Any:
 
     with mudata.set_options(pull_on_update=False), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="mudata")  # a gene may stand in two modalities
-        data = mudata.MuData({name: _open(part, buffers) for name, part in node["mod"].items()})
+        data = mudata.MuData({name: _open(part, buffers) for name, part in node["mod"].items()}, axis=node["axis"])
         obs, var = _open_pandas(node["obs"], buffers), _open_pandas(node["var"], buffers)
         data.obs = obs.reindex(data.obs_names)
         data.var = var.reindex(data.var_names)
-        data.uns.update(_open(node["uns"], buffers))
+        for slot in (*PAIRED, "uns"):
+            getattr(data, slot).update(_open(node[slot], buffers))
     return data
 
 

@@ -7,6 +7,7 @@ their parent, found by RDOMAIN, USUBJID or POOLID, IDVAR and IDVARVAL (SDTM Impl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,8 @@ def load(folder: Path, note: Note, *, what: str) -> Domains:
     domains = Domains()
     files = listing(folder)
     transports = [f for f in files if f.lower().endswith(".xpt")]
-    for name in steps(transports, f"reading {what}"):
+    plain_first = sorted(transports, key=lambda f: (len(Path(f).stem), f.count("/"), f))  # "lb" before "lb (copy)"
+    for name in steps(plain_first, f"reading {what}"):
         _one(folder, name, domains, note)
     for name in files:
         if name.lower().endswith("define.xml"):
@@ -108,28 +110,37 @@ def _one(folder: Path, name: str, domains: Domains, note: Note) -> None:
     for member, frame in got["members"].items():
         upper = {c: c.upper() for c in frame.columns}
         frame = frame.rename(upper) if len(set(upper.values())) == len(upper) else frame
-        domain = _name(frame, stem if len(got["members"]) == 1 else member.upper())
-        if domain in domains.frames:
-            if stem == domain or domains.files[domain].upper() == name.upper():
-                note(
-                    Unread(
-                        name, domain, f"{domains.files[domain]} already gave data set {domain}; this one was left out"
-                    )
-                )
-                continue
-            frame = pl.concat([domains.frames[domain], frame], how="diagonal_relaxed")
-        domains.frames[domain] = frame
-        domains.files.setdefault(domain, name)
+        given = stem if len(got["members"]) == 1 else member.upper()
+        domain = _name(frame, given)
+        if not re.fullmatch(r"[A-Z0-9_]+", domain):
+            note(Unread(name, repr(member), "expected the name of a data set in letters and digits: left out"))
+        elif domain not in domains.frames:
+            domains.frames[domain], domains.files[domain] = frame, name
+        elif given == domain or _repeats(domains.frames[domain], frame, domain):
+            first = domains.files[domain]
+            note(Unread(name, domain, f"{first} already gave these rows of {domain}; this one was left out"))
+        else:
+            domains.frames[domain] = pl.concat([domains.frames[domain], frame], how="diagonal_relaxed")
 
 
 def _name(frame: pl.DataFrame, given: str) -> str:
-    """``given``, or the domain that its rows state where the file is a part of that domain (LBCH of LB)."""
+    """``given``, or the domain that its rows state where the file is a part or a copy of it (LBCH, "LB (2)" of LB)."""
     for column, prefix in (("DOMAIN", ""), ("RDOMAIN", "SUPP")):
-        if column in frame.columns and frame.height:
+        if column in frame.columns and frame.height and frame[column].dtype == pl.String:
             stated = [str(v).strip().upper() for v in frame[column].unique().to_list() if v]
             if len(stated) == 1 and given.startswith(prefix + stated[0]):
                 return prefix + stated[0]
     return given
+
+
+def _repeats(frame: pl.DataFrame, other: pl.DataFrame, domain: str) -> bool:
+    """Does ``other`` have rows that are in ``frame`` already, by animal and --SEQ, or as a whole without these?"""
+    key = [c for c in ("USUBJID", "POOLID", f"{domain}SEQ") if c in frame.columns and c in other.columns]
+    if f"{domain}SEQ" not in key:
+        key = [c for c in frame.columns if c in other.columns and frame.schema[c] == other.schema[c]]
+    if not key or any(frame.schema[c] != other.schema[c] for c in key):
+        return False
+    return frame.join(other, on=key, how="semi", nulls_equal=True).height > 0
 
 
 # ---- supplemental qualifiers
