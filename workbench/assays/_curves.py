@@ -219,9 +219,9 @@ def table(
             fitted & ~rising & (raw["rise"] > rules.rise),
             fitted & (doses < rules.few),
             ~fitted,
-            (bits & 1) > 0,
-            (bits & 4) > 0,
-            (bits & 8) > 0,
+            curved & ((bits & 1) > 0),
+            curved & ((bits & 4) > 0),
+            curved & ((bits & 8) > 0),
             fitted & ~np.isfinite(raw["se_log10_ec50"]) & ~np.isfinite(raw["se_auc"]),
         ]
     mask = np.sum([np.asarray(m, dtype=np.int64) << i for i, m in enumerate(marks)], axis=0)
