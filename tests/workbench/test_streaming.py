@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from workbench.formats import FormatError
 from workbench.streaming import Rows, Stream, label_entropy
 from workbench.streaming.pca import pca
 
+ROOT = Path(__file__).resolve().parents[2]
 CELLS, GENES, LABELS = 5000, 30, 10
 KINDS = ("csr", "gzip", "dense", "parquet", "lists")
 
@@ -365,3 +370,28 @@ def _fit_from(module: Any, loader: Stream, checkpoint: Path) -> None:
     trainer = train._trainer(3, train.Survive(None), "cpu", 1, "auto", 1)
     with train._quiet():
         trainer.fit(module, loader, ckpt_path=str(checkpoint))
+
+
+@pytest.mark.slow
+def test_the_million_cells_experiment_stops_and_goes_on(tmp_path: Path) -> None:
+    """A thirtieth of experiments/million_cells.py: stopped within its epoch, it goes on there and ends well."""
+    words = ["experiments/million_cells.py", "--cells", "30000", "--genes", "500", "--memory", "2"]
+    command = [sys.executable, *words, "--folder", str(tmp_path / "cells")]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said = b""
+    try:
+        while not re.search(rb"training +[1-9][0-9]?%", said):
+            said += running.stderr.read1()  # type: ignore[union-attr]
+            assert running.poll() is None, said.decode()
+        running.send_signal(signal.SIGINT)
+        _, rest = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130 and b"the same command goes on" in rest
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    place = re.search(r"goes on at batch (\d+) of (\d+)", again.stdout)
+    assert place is not None and 0 < int(place[1]) < int(place[2]) and "written by pieces" not in again.stdout
+    accuracy = re.search(r"never seen: ([0-9.]+)", again.stdout)
+    assert accuracy is not None and float(accuracy[1]) > 0.6
+    assert not (tmp_path / "cells").exists()
