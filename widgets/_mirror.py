@@ -57,6 +57,7 @@ def declare(*kinds: type[anywidget.AnyWidget]) -> None:
 
     A notebook's page is told which kinds of components there are once, when it is drawn.
     """
+    kind: Any
     for kind in kinds:
         _component(kind)
 

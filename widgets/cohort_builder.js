@@ -21,6 +21,8 @@ const CSS = `
 .wb-cohort .mods{display:grid;grid-template-columns:minmax(80px,auto) minmax(60px,1fr) auto auto;gap:5px 10px;align-items:center;margin-top:6px;}
 .wb-cohort .mods .bar{height:12px;}
 .wb-cohort .mods button,.wb-cohort .mini{min-height:22px;padding:0 7px;font-size:12px;}
+.wb-cohort .line+.list,.wb-cohort .line+p{margin-top:7px;}
+.wb-cohort .line h4{margin:0;}
 .wb-cohort .level .name{flex:1 1 auto;}
 .wb-cohort .level .bar{flex:0 0 90px;}
 .wb-cohort .level .num{flex:0 0 78px;}
@@ -29,8 +31,8 @@ const CSS = `
 .wb-cohort .box[data-on=false]{opacity:.62;}
 .wb-cohort .box h4{font-size:13px;color:var(--wb-ink);display:flex;gap:8px;align-items:baseline;margin-bottom:2px;}
 .wb-cohort dl{display:grid;grid-template-columns:auto minmax(0,1fr);gap:2px 14px;margin:8px 0 0;font-size:12.5px;}
-.wb-cohort dt{color:var(--wb-soft);}
-.wb-cohort dd{margin:0;overflow-wrap:anywhere;}
+.wb-cohort dt{color:var(--wb-soft);font-weight:400;white-space:nowrap;width:auto;float:none;}
+.wb-cohort dd{margin:0;padding:0;width:auto;overflow-wrap:anywhere;}
 .wb-cohort code{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:11.5px;}
 .wb-cohort .error{margin:0 0 12px;padding:9px 12px;border-left:4px solid var(--wb-error);border-radius:3px;background:color-mix(in srgb,var(--wb-error) 10%,transparent);overflow-wrap:anywhere;}
 .wb-cohort .sides{display:flex;height:16px;border-radius:3px;overflow:hidden;margin-top:9px;}
@@ -64,6 +66,9 @@ export function composition(frame, k, rows) {
   return [...all].map(([code, of]) => ({ code, of, n: mine.get(code) || 0, name: code < 0 ? "unknown" : frame.header.facets[k].levels[code] }))
     .sort((a, b) => b.n - a.n || b.of - a.of || a.code - b.code);
 }
+
+/** "2026-11-22T00:46:56+00:00" as people write it. */
+export const moment = (when) => String(when).replace(/^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*\+00:00$/, "$1 $2 UTC");
 
 /** The address if a browser may open it as a link, else "". */
 function address(url) {
@@ -161,6 +166,7 @@ function render({ model, el }) {
     if (header.facets.length) {
       levels = composition(frame, facet, rows);
       levels.top = Math.max(...levels.map((l) => l.of));
+      list.box.style.height = `${Math.min(7.6, levels.length) * 27 + 3}px`;
       list.set(levels.length, true);
     }
     mods.replaceChildren(...header.modalities.flatMap((m, k) => {
@@ -180,10 +186,10 @@ function render({ model, el }) {
     if (known.some((c) => c.name === before)) other.value = before;
     sets.hidden = !known.length;
     const chosen = known.find((c) => c.name === other.value);
-    sets.lastChild.textContent = chosen ? [chosen.note, `saved ${chosen.when} by ${chosen.who}`].filter(Boolean).join(" \u00b7 ") : "";
+    sets.lastChild.textContent = chosen ? [chosen.note, `saved ${moment(chosen.when)} by ${chosen.who}`].filter(Boolean).join(" \u00b7 ") : "";
     kept.replaceChildren();
     if (saved.name) {
-      const facts = [["Saved", `${saved.name}, ${whole(saved.n)} subjects`], ["Journal", `entry ${saved.entry}, ${saved.when}, ${saved.who}`], ["Entry\u2019s hash", saved.hash], ["Study digest", saved.digest, " (unchanged)"]];
+      const facts = [["Saved", `${saved.name}, ${whole(saved.n)} subjects`], ["Journal", `entry ${saved.entry}, ${moment(saved.when)}, ${saved.who}`], ["Entry\u2019s hash", saved.hash], ["Study digest", saved.digest, " (unchanged)"]];
       kept.append(h("dl", { role: "status" }, ...facts.flatMap(([k, v, after = ""]) => [h("dt", { text: k }), h("dd", { title: v, text: (/^[0-9a-f]{64}$/.test(v) ? `${v.slice(0, 16)}\u2026` : v) + after })])));
     }
     able();
@@ -245,7 +251,7 @@ function render({ model, el }) {
 
   function able() {
     const step = model.get("step"), at = STEPS.findIndex(([id]) => id === step), state = get("training").state, busy = ["running", "stopping"].includes(state);
-    steps.replaceChildren(...STEPS.map(([id, text], i) => h("li", { class: i < at || (id === "train" && state === "done") ? "done" : null, "aria-current": i === at ? "step" : null }, h("i", { text: i < at ? "\u2713" : String(i + 1) }), h("span", { text }))));
+    steps.replaceChildren(...STEPS.map(([id, text], i) => h("li", { class: i < at || (id === "train" && state === "done") ? "done" : null, "aria-current": i === at ? "step" : null }, h("i", { text: i < at || (id === "train" && state === "done") ? "\u2713" : String(i + 1) }), h("span", { text }))));
     two.dataset.on = String(rows.length > 0);
     three.dataset.on = String(Boolean(get("saved").name));
     four.dataset.on = String(Boolean(get("divided").digest));

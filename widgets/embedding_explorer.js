@@ -243,6 +243,8 @@ function render({ model, el }) {
       points: data, color: list, color_selected: list, color_hover: parts("#D55E00"), color_by: "valueA", color_scale: "categorical", color_domain: {}, background_color: ground,
       size, opacity, point_order: many ? null : numbers(order), non_spatial_points_update: !moved,
     };
+    const crowd = columns.x.length > 20000; // rings round so many selected points would hide them
+    look.regl_scatterplot_options = { actionKeyMap: { merge: "shift", remove: "alt" }, pointSizeSelected: crowd ? 0 : 2, pointOutlineWidth: crowd ? 0 : 2 };
     if (!view) begin(look);
     else { view.put(look); highlight(); }
     recolour();
@@ -255,7 +257,7 @@ function render({ model, el }) {
     view = inner({ ...found.traits, ...Object.fromEntries(Object.keys(found.traits).filter((n) => n.startsWith("connection_") || n.startsWith("camera_") || n.startsWith("reticle")).map((n) => [n, null])),
       ...look, width: "auto", height: HEIGHT, mouse_mode: mode, selection: numbers(picked()), opacity_unselected: 0.16, lasso_color: parts("#D55E00"), lasso_min_delay: 8, lasso_min_dist: 2,
       x_scale: "linear", y_scale: "linear", x_scale_domain: [-1, 1], y_scale_domain: [-1, 1], x_domain: [-1, 1], y_domain: [-1, 1], toolbar_buttons: [], tooltip_enable: false, tooltip_properties: [],
-      size_scale_function: "constant", camera_is_fixed: false, reticle: false, regl_scatterplot_options: { actionKeyMap: { merge: "shift", remove: "alt" } } }, heard);
+      size_scale_function: "constant", camera_is_fixed: false, reticle: false }, heard);
     if (!document.createElement("canvas").getContext("webgl")) {
       wait.textContent = "This browser draws no WebGL, so no points. The legend still selects.";
       return;

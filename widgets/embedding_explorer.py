@@ -338,11 +338,11 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         said = [rows.names[row]]
         if rows.axis == "cell":
             said.append(f"subject: {rows.subjects[row]}")
-        if self._colouring.kind != "none":
+        if self._colouring.kind != "none" and self._colouring.title != "subject":
             value = self._colouring.values[row]
             said.append(f"{self._colouring.title}: {_written(value, self._colouring.unit)}")
         for column in rows.columns.columns[:4]:
-            if column != self._colouring.title and rows.columns[column][row] is not None:
+            if column not in ("subject", self._colouring.title) and rows.columns[column][row] is not None:
                 said.append(f"{column}: {_written(rows.columns[column][row], '')}")
         self.tip = said[:5]
 
