@@ -11,8 +11,8 @@ ENDPOINT = "tumour_volume"
 LONGEST = 60  # days of an arm at which its middle is drawn
 HOW = (
     "The middle of an arm is drawn while at least half of its models, and three, are still measured; a volume between "
-    "two measured days is interpolated on the log scale. The best change is the lowest from day 10 on; calls are mRECIST's "
-    "(Gao et al. 2015)."
+    "two measured days is interpolated on the log scale. The best change is the lowest from day 10 on; calls are those of "
+    "mRECIST (Gao et al. 2015)."
 )
 
 

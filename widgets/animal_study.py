@@ -2,8 +2,8 @@
 
 Layouts (container: ``widgets._parts.pack``).
 
-``frame_bytes``. Header: ``version``, ``arms`` [{arm, dose, unit, n, males, females, kind, against}], ``subjects`` [name],
-``sexes`` ["M", "F", "U"], ``weight_unit``, ``parts`` [{name, there, said}] (what the study has, what it lacks),
+``frame_bytes``. Header: ``version``, ``arms`` [{arm, dose, unit, kind, n, males, females, against}], ``subjects``
+[name], ``sexes`` ["M", "F", "U"], ``weight_unit``, ``parts`` [{name, there, said}] (what the study has, what it lacks),
 ``measures`` [{endpoint, label, unit, kind, n}], ``findings`` [{domain, organ, finding, cells: [[n, of, severity]]}].
 Columns: body weights ``weight_group`` i1, ``weight_sex`` i1, ``weight_day``, ``weight_mean``, ``weight_low``,
 ``weight_high`` f4, ``weight_n`` i4, sorted by group, sex, day; of the findings' cells, row by row, ``hit_start`` i4

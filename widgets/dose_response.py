@@ -7,10 +7,11 @@ The index of all curves crosses once; points, curve and band cross for the few t
 Columns: ``subject_of`` i4, ``treatment_of`` i4, ``ic50`` f4 (dose; NaN unknown), ``state`` i1 (0 exact, +1 above, -1
 below, 2 flat).
 
-``frame_bytes``. Header: ``version``, ``dose_unit``, ``label``, ``unit``, ``full`` (the untreated response, 1),
-``low``, ``high`` (doses tested), ``level``, ``how``, ``curves`` [{subject, treatment, from, to, ic50, ic50_low,
-ic50_high, state, flags}]. Values are fractions of the untreated response. Columns: ``start`` i4
-(curves + 1) of ``dose``, ``value`` f4; ``mean_start`` i4 (curves + 1) of ``mean_dose``, ``mean`` f4; ``grid`` f4 (G, log10 of the dose); ``mid``, ``lower``, ``upper`` f4 (curves * G).
+``frame_bytes``. Header: ``version``, ``dose_unit``, ``label``, ``unit``, ``full`` (the untreated response, 1), ``low``,
+``high`` (doses tested), ``level``, ``how``, ``curves`` [{subject, treatment, from, to, ic50, ic50_low, ic50_high, state,
+flags}]. Columns: ``start`` i4 (curves + 1) of ``dose``, ``value`` f4; ``mean_start`` i4 (curves + 1) of ``mean_dose``,
+``mean`` f4; ``grid`` f4 (G, log10 of the dose); ``mid``, ``lower``, ``upper`` f4 (curves * G). Responses are fractions
+of the untreated one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ FIRST = 4  # shown at the start
 
 def _code(column: pl.Series, known: list[str]) -> np.ndarray:
     place = pl.Series(range(len(known)), dtype=pl.Int32)
-    return column.replace_strict(pl.Series(known, dtype=pl.String), place, return_dtype=pl.Int32).to_numpy()
+    codes = column.replace_strict(pl.Series(known, dtype=pl.String), place, return_dtype=pl.Int32)
+    return codes.to_numpy().astype(np.int32)
 
 
 class DoseResponse(Selects, anywidget.AnyWidget):
@@ -178,7 +180,7 @@ class DoseResponse(Selects, anywidget.AnyWidget):
 
     @property
     def reading(self) -> pl.DataFrame:
-        """subject, treatment, predicted, low, high (fractions of the untreated response) of the drawn curves at ``dose``."""
+        """Of the drawn curves at ``dose``: subject, treatment, predicted, low, high (fractions of the untreated)."""
         rows = []
         for row in self.shown.iter_rows(named=True):
             points = self._of(row)

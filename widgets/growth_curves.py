@@ -1,12 +1,13 @@
 """Tumour growth: volumes by day and arm, the middle of each arm with its interval, best responses, calls.
 
 One curve is one subject under one treatment (its arm). Layout of ``frame_bytes`` (container: ``widgets._parts.pack``).
-Header: ``version``, ``unit``, ``how`` (what the middle and the bars are, in words), ``control`` (name or null),
-``day`` (of the inhibition, or null), ``subjects`` [name], ``arms`` [{name, n, tgi, tgi_low, tgi_high}].
 
-Columns: of the curves ``arm_of`` i2, ``subject_of`` i4, ``call`` i1 (0 CR, 1 PR, 2 SD, 3 PD, -1 not called), ``best`` f4
-(per cent, NaN too short) and ``start`` i4 (curves + 1); of the points ``day`` f4 and ``volume`` f4; of the arms
-``grid_start`` i4 (arms + 1); of their grids ``grid_day``, ``median``, ``q25``, ``q75``, ``mean``, ``low``, ``high``, all f4.
+Header: ``version``, ``unit``, ``how`` (what the middle and the bars are, in words), ``control`` (name or null), ``day``
+(of the inhibition, or null), ``subjects`` [name], ``arms`` [{name, n, tgi, tgi_low, tgi_high}].
+
+Columns: of the curves ``arm_of`` i2, ``subject_of`` i4, ``call`` i1 (0 CR, 1 PR, 2 SD, 3 PD, -1 not called), ``best``
+f4 (per cent, NaN too short) and ``start`` i4 (curves + 1); of the points ``day`` f4 and ``volume`` f4; of the arms
+``grid_start`` i4 (arms + 1); of their grids ``grid_day``, ``median``, ``q25``, ``q75``, ``mean``, ``low``, ``high`` f4.
 """
 
 from __future__ import annotations

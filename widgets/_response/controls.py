@@ -7,14 +7,31 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 import param
+from bokeh.models import ImportedStyleSheet
+from panel.io.notebook import replace_inline_css
 
 from widgets._response import pieces
 from widgets._response.markup import Markup
 
 
+class _Pane(pn.pane.HTML):
+    """Panel's pane, which in a notebook asks an outside server for its style sheets whenever its content changes.
+
+    Panel puts them inline when a pane is first drawn, and forgets to when it is updated.
+    """
+
+    def _get_properties(self, doc: Any) -> dict[str, Any]:
+        found = super()._get_properties(doc)
+        if pn.config.inline and (doc is None or doc.session_context is None):
+            found["stylesheets"] = [
+                replace_inline_css(s) if isinstance(s, ImportedStyleSheet) else s for s in found.get("stylesheets", [])
+            ]
+        return found
+
+
 def html(content: Markup) -> pn.pane.HTML:
     """A pane of markup from this room, which has escaped every name in it."""
-    return pn.pane.HTML(content, stylesheets=[pieces.STYLE], sizing_mode="stretch_width", margin=(4, 10))
+    return _Pane(content, stylesheets=[pieces.STYLE], sizing_mode="stretch_width", margin=(4, 10))
 
 
 def picker(owner: param.Parameterized, name: str, label: str) -> pmui.AutocompleteInput:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import panel as pn
 import polars as pl
 
-from widgets._mirror import in_panel
+from widgets import _mirror
 from widgets._response.controls import html
 from widgets._response.markup import Markup, table, tag
 from widgets._study import audit
@@ -45,7 +45,7 @@ class Opened:
     def show(self, widget: Any) -> Any:
         """The widget as a Panel component."""
         self.widgets.append(widget)
-        return in_panel(widget)
+        return _mirror.in_panel(widget)
 
     def close(self) -> None:
         """Let go of the widgets: ipywidgets and the Selection would keep them for ever."""
@@ -59,6 +59,16 @@ class Opened:
         """Rows of each endpoint."""
         counts = self.study.rows.group_by(pl.col("endpoint").cast(pl.String)).len().sort("endpoint")
         return dict(counts.iter_rows())
+
+
+def declare() -> None:
+    """Make every widget of the tabs known to the page before it is drawn."""
+    import widgets
+
+    _mirror.declare(
+        widgets.StudyBrowser, widgets.EmbeddingExplorer, widgets.DoseResponse, widgets.GrowthCurves,
+        widgets.AnimalStudy, widgets.AuditBoard, widgets.CohortBuilder,
+    )  # fmt: skip
 
 
 def overview(opened: Opened) -> Any:

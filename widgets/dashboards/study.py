@@ -16,8 +16,9 @@ import param
 from widgets._response.controls import html, picker
 from widgets._response.markup import Markup, tag
 from widgets._response.pieces import ICON, problem
-from widgets._study.tabs import TABS, Absent, Opened
+from widgets._study.tabs import TABS, Absent, Opened, declare
 from widgets.linked import Selection, counted
+from workbench.text import nearest
 
 BUILD = "workbench study build gdsc2"
 
@@ -35,6 +36,7 @@ class StudyPage(pn.viewable.Viewer):
 
     def __init__(self, study: Any = None, selection: Selection | None = None, **params: Any) -> None:
         super().__init__(**params)
+        declare()
         self.selection = selection if selection is not None else Selection()
         self.opened: Opened | None = None
         self._given = study if study is not None and not isinstance(study, str) else None
@@ -79,11 +81,15 @@ class StudyPage(pn.viewable.Viewer):
             self._open()
 
     def open(self, name: str) -> None:
-        """Show the study of this name, or say that there is none."""
-        if name in self.param["name_shown"].objects:
+        """Show the study of this name in the home, or say that there is none: an address names no other folder."""
+        known = [str(n) for n in self.param["name_shown"].objects if n is not None]
+        if name in known:
             self.name_shown = name
         else:
-            self._open_study(name)
+            self.close()
+            listed = f"It has: {', '.join(known)}." if known else "It has none yet."
+            told = f"There is no study called {name!r} in this home.{nearest(name, known)} {listed}"
+            self._body.objects = [html(problem(told))]
 
     @param.depends("name_shown", watch=True)
     def _open(self) -> None:
