@@ -16,7 +16,7 @@ import pytest
 from workbench import rooms
 
 ROOT = Path(__file__).resolve().parents[2]
-MULTIPLY = ["formats", "sources", "modalities", "predictors", "benches"]
+MULTIPLY = ["formats", "sources", "folders", "modalities", "assays", "audits", "predictors", "benches"]
 FOLDERS = {f"workbench.{room}": ROOT / "workbench" / room for room in MULTIPLY}
 FOLDERS["widgets.dashboards"] = ROOT / "widgets" / "dashboards"
 
@@ -126,6 +126,31 @@ def test_a_source_fetches_and_builds_and_takes_an_archive_from_disk(room: str, n
     fetch, build = inspect.signature(module.fetch).parameters, inspect.signature(module.build).parameters
     assert fetch["archive"].default is None and build["archive"].default is None
     assert build["replace"].default is False
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.folders"))
+def test_a_kind_of_folder_recognises_by_names_and_reads_with_notes(room: str, name: str) -> None:
+    """Nobody else's names are taken for its own, and what it cannot read it says through ``note``."""
+    module = importlib.import_module(f"{room}.{name}")
+    assert [*inspect.signature(module.recognises).parameters] == ["files"]
+    assert [*inspect.signature(module.read).parameters][:2] == ["folder", "note"]
+    options = [*inspect.signature(module.read).parameters.values()][2:]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in options)
+    assert not module.recognises([]) and not module.recognises(["holiday.jpg", "thesis.docx"])
+
+
+# --- audits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("room", "name"), members("workbench.audits"))
+def test_a_family_of_checks_names_each_and_says_what_it_looks_for(room: str, name: str) -> None:
+    checks = importlib.import_module(f"{room}.{name}").CHECKS
+    assert checks
+    assert len({c.name for c in checks}) == len(checks)
+    assert all(c.says.strip().endswith((".", "?")) and c.name == c.name.lower() for c in checks)
 
 
 # --- modalities ------------------------------------------------------------------------------------------------------
