@@ -148,6 +148,7 @@ def lay_out(backed: Backed) -> pl.DataFrame:
 def train(backed: Backed, checkpoint: Path, memory: int) -> float:
     """One epoch of a classifier of clusters on all subjects but the last; its accuracy on the last one's cells."""
     subjects, _ = backed.codes("subject")
+    torch.set_num_threads(1)  # the model is small, and the thread that reads ahead needs a core
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(backed.shape[1], 64), torch.nn.ReLU(), torch.nn.Linear(64, CLUSTERS))
     optimiser = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
@@ -237,8 +238,10 @@ def main() -> int:
         with Bar("checking") as bar:
             backed = Study.open(study_folder).backed("cells", progress=bar)
         stage(f"opened and checked, {backed.shape[0]:,} cells", start)
-        start = time.perf_counter()
-        frame = lay_out(backed)
+        start, drawn = time.perf_counter(), given.folder / "layout.parquet"
+        if not drawn.exists():
+            lay_out(backed).write_parquet(drawn)
+        frame = pl.read_parquet(drawn)
         assert frame.height == backed.shape[0]
         stage(f"laid out, {frame.height:,} points, {frame.estimated_size('mb'):.0f} MB", start)
         start = time.perf_counter()
