@@ -15,7 +15,7 @@ const GROWTH_CSS = `
 .wb-growth .calls{display:inline-flex;width:110px;height:11px;border-radius:2px;overflow:hidden;vertical-align:middle;}
 .wb-growth .say{display:flex;gap:10px;align-items:center;flex-wrap:wrap;min-height:30px;margin-top:6px;}
 @container (max-width:1000px){.wb-growth .pictures{grid-template-columns:1fr;}}
-@container (max-width:640px){.wb-growth .cols{grid-template-columns:1fr;}}
+@container (max-width:640px){.wb-growth .cols{grid-template-columns:1fr;}.wb-growth .list{max-height:190px;}}
 `;
 /** Colour variable and words of each mRECIST call, best first. */
 const CALLS = [["CR", "c0", "complete response"], ["PR", "c4", "partial response"], ["SD", "c1", "stable disease"], ["PD", "c3", "progressive disease"]];
@@ -39,7 +39,7 @@ function render({ model, el }) {
     },
   });
   const base = h("canvas", { "aria-hidden": "true" }), plot = h("div", { class: "plot" }, base), tip = tooltip(plot);
-  const fall = h("canvas", { "aria-hidden": "true" }), waterfall = h("div", { class: "plot" }, fall), fallTip = tooltip(waterfall);
+  const fall = h("canvas", { tabindex: "0", role: "application", "aria-roledescription": "waterfall plot", "aria-label": "Best responses, worst to best. Arrows go from bar to bar, Enter selects the model, Shift and Enter adds it." }), waterfall = h("div", { class: "plot" }, fall), fallTip = tooltip(waterfall);
   const legend = h("div", { class: "legend" }), calls = h("div", { class: "legend" });
   const said = h("span", { class: "soft small", role: "status" });
   const clear = h("button", { type: "button", text: "Clear selection", onclick: () => put(model, { selected: [] }) });
@@ -242,6 +242,20 @@ function render({ model, el }) {
     canvas.addEventListener("pointerleave", () => { if (frame) point(null, hint); });
     canvas.addEventListener("click", (event) => { const k = frame ? find(...at(event, canvas)) : null; if (k !== null && k !== undefined) select([nameOf(k)], event.shiftKey); });
   }
+
+  fall.addEventListener("keydown", (event) => {
+    if (!frame || !bars.order.length) return;
+    const i = bars.order.indexOf(over), last = bars.order.length - 1;
+    const next = { ArrowRight: Math.min(last, i + 1), ArrowLeft: Math.max(0, i - 1), Home: 0, End: last }[event.key];
+    if (next !== undefined) {
+      point(bars.order[next], fallTip, bars.left + (next + 0.5) * bars.step, bars.sy(0));
+      said.textContent = told(over).map((node) => node.textContent).join(", ");
+    } else if ((event.key === "Enter" || event.key === " ") && i >= 0) select([nameOf(over)], event.shiftKey);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  fall.addEventListener("blur", () => { if (frame) { point(null, fallTip); words(); } });
 
   const quiet = listen(model, { frame_bytes: load, title: load, note: load, arms: refresh, selected: () => { if (frame) draw(); } });
   part.look();

@@ -203,6 +203,11 @@ def test_the_four_widgets_in_a_notebook_share_a_selection(
     growth.get_by_role("button", name="works").click()
     page.locator(".widget-label", has_text=re.compile("^GrowthCurves: works 0 works 1")).wait_for()
     picture(growth, "lab_growth_curves")
+    growth.get_by_role("application", name=re.compile("^Best responses")).focus()
+    page.keyboard.press("End")  # the best response of all
+    growth.get_by_text(re.compile("^works 5, works, best change")).wait_for()
+    page.keyboard.press("Enter")
+    page.locator(".widget-label", has_text=re.compile("^GrowthCurves: works 5$")).wait_for()
     animals.get_by_label("Measure").select_option("ALT serum")
     animals.get_by_text(re.compile("higher, p < 0.001")).first.wait_for()
     animals.get_by_role("button", name=re.compile("High|img.*: 10 of 10")).first.click()

@@ -167,7 +167,7 @@ def title(opened: Opened) -> Markup:
         f"{study.subjects.height:,} subjects",
         f"{study.treatments.height:,} treatments",
         f"{study.rows.height:,} outcomes",
-        f"{len(study.modalities)} modalities",
+        f"{len(study.modalities)} {'modality' if len(study.modalities) == 1 else 'modalities'}",
         f"digest {study.digest[:12]}",
     ]
     return tag("div", tag("h1", study.name), tag("p", " \u00b7 ".join(counts), class_="low"))
