@@ -136,7 +136,7 @@ def screen(seed: int = 0, *, noise: str = "normal", missing: float = 0.08, n: in
 
 
 def animals(seed: int = 0) -> Draft:
-    """A toxicity study: vehicle and three doses, 24 rats each, both sexes; body weight by week, two enzymes at the end."""
+    """A toxicity study: vehicle and three doses, 24 rats each, both sexes; body weight by week, two enzymes."""
     draw = np.random.default_rng([98, seed])
     arms, each = ((0.0, "vehicle"), (50.0, "compound A"), (150.0, "compound A"), (500.0, "compound A")), 24
     rows: list[pl.DataFrame] = []

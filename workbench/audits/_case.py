@@ -38,7 +38,12 @@ DATED = re.compile(
     START + r"(?:date|day|session|run[_ ]order|order|visit|passage|acquired|measured|visit[_ ]?num)" + END,
     re.IGNORECASE,
 )
-ARM = re.compile(r"^(?:arm|group|dose[_ ]?group|arm_dose|set|armcd|setcd)" + END, re.IGNORECASE)
+ARM = re.compile(
+    r"^(?:planned[_ ])?(?:arm|group|dose[_ ]?group|arm[_ ]dose|arm[_ ]code|set|armcd|setcd)" + END, re.IGNORECASE
+)
+COVARIATE = re.compile(
+    r"^(?:tissue|sex|gender|species|strain|race|ethnic.*|age[_ ]?group|country|region|msi|supplier)$", re.I
+)
 CONTROL = re.compile(r"\b(?:vehicle|control|dmso|placebo|untreated|saline|sham|water)\b", re.IGNORECASE)
 
 
@@ -75,7 +80,7 @@ class Measured:
 
     @cached_property
     def sound(self) -> np.ndarray:
-        """Exact values that have a place on the scale: not censored, and above 0 where that is a logarithm, bool (n,)."""
+        """Exact values with a place on the scale: not censored, and above 0 where it is a logarithm, bool (n,)."""
         exact = self.frame["censored"].to_numpy() == 0
         return exact & (self.frame["value"].to_numpy() > 0) if self.log else exact
 
@@ -232,13 +237,18 @@ class Case:
     @cached_property
     def groupings(self) -> dict[str, pl.DataFrame]:
         """Biological groupings of subjects: column -> (subject, group), 2 to 40 groups, empty cells dropped."""
-        found = {}
+        found: dict[str, pl.DataFrame] = {}
+        seen = set()
         for column in self.subjects.columns:
             if column == "subject" or any(k.match(column) for k in (TECHNICAL, PERSON, HOUSING, DATED)):
                 continue
             frame = self.grouping(column)
             groups = frame["group"].n_unique()
-            if 2 <= groups <= 40 and groups <= 0.5 * frame.height:
+            if not 2 <= groups <= 40 or groups > 0.5 * frame.height:
+                continue
+            same = tuple(frame["subject"]), tuple(_division(frame["group"]))
+            if same not in seen:  # an arm and its code are one grouping
+                seen.add(same)
                 found[column] = frame
         return found
 
@@ -314,6 +324,12 @@ def positive(endpoint: str, unit: str, value: np.ndarray) -> bool:
         return bool(len(value) and (value > 0).all() and spread[2] / spread[1] > 2 * spread[1] / spread[0])
     linear = parsed.log is None and parsed.dimension not in ("fraction", "time")
     return bool(linear and len(value) and (value > 0).mean() > 0.9)
+
+
+def _division(groups: pl.Series) -> list[int]:
+    """Groups numbered as they appear, so that two names of one division give the same numbers."""
+    first: dict[str, int] = {}
+    return [first.setdefault(g, len(first)) for g in groups]
 
 
 def codes(groups: pl.Series) -> tuple[np.ndarray, list[str]]:

@@ -162,16 +162,17 @@ def separated(points: np.ndarray, codes: np.ndarray, seed: int = 0) -> tuple[flo
         return 1.0, 0.0
     size = np.bincount(codes, minlength=groups)
 
-    def between(labels: np.ndarray) -> float:
-        sums = np.zeros((groups, x.shape[1]))
-        np.add.at(sums, labels, x)
-        return float(((sums * sums).sum(axis=1) / np.maximum(size, 1)).sum()) / total
+    member = (codes[None, :] == np.arange(groups)[:, None]) / np.sqrt(np.maximum(size, 1))[:, None]  # (groups, n)
 
-    found = between(codes)
+    def between(rows: np.ndarray) -> float:
+        sums = member @ rows
+        return float((sums * sums).sum()) / total
+
+    found = between(x)
     random = np.random.default_rng([seed, len(x), groups])
     hits, mean = 0, 0.0
     for draw in range(DRAWS):
-        value = between(random.permutation(codes))
+        value = between(x[random.permutation(len(x))])
         hits += value >= found - 1e-12
         mean += value
         if hits > 20 and draw < 200:

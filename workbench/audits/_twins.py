@@ -77,6 +77,7 @@ def by_profile(profile: Profile) -> Iterator[tuple[str, str, float]]:
     r = profile.gram / own / own[:, None]
     # a profile of calls may be nearly empty, and all empty ones are alike: two lines without alterations are no twins
     informative = np.diag(profile.gram) > 0.25 * profile.z.shape[1]
+    informative &= (np.abs(profile.z) > 1).sum(axis=1) >= 15
     rank = (np.trace(profile.gram) ** 2) / (profile.gram**2).sum()  # participation ratio: features that count
     bound = np.tanh(5.5 / np.sqrt(max(rank, 4.0) - 3))
     i, j = np.nonzero(np.triu(r, 1) > max(NEAR, bound))

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from workbench.audits import _chance
-from workbench.audits._case import ARM, CONTROL, HOUSING, PERSON, Case, Measured, codes
+from workbench.audits._case import ARM, CONTROL, COVARIATE, HOUSING, PERSON, Case, Measured, codes
 from workbench.audits._finding import NOTE, WARNING, Check, Finding, chance, figure, some
 
 LARGE = 0.8  # share of one group from which the others hardly count
@@ -18,7 +18,8 @@ SAME = 0.95  # Cramer's V from which two labels are one
 
 def imbalance(case: Case) -> Iterator[Finding]:
     """One tissue, sex, species or arm that makes up nearly all subjects."""
-    for column, grouping in {**case.groupings, **case.technical}.items():
+    covariates = {c: g for c, g in case.groupings.items() if COVARIATE.match(c)}
+    for column, grouping in {**covariates, **case.technical}.items():
         counts = grouping.group_by("group").len().sort("len", descending=True)
         total = int(counts["len"].sum())
         if total < 20 or counts.height < 2 or counts["len"][0] < LARGE * total:
@@ -66,7 +67,8 @@ def assignment(case: Case) -> Iterator[Finding]:
     per = case.outcomes.group_by("subject").agg(pl.col("treatment").unique())
     if per.height and per["treatment"].list.len().max() == 1:
         arms["treatment"] = per.select("subject", pl.col("treatment").list.first().alias("group"))
-    others = {c: g for c, g in {**case.groupings, **case.technical}.items() if c not in arms}
+    covariates = {c: g for c, g in case.groupings.items() if COVARIATE.match(c)}
+    others = {**covariates, **case.technical}
     for (arm, given), (column, grouping) in ((a, o) for a in arms.items() for o in others.items()):
         both = given.join(grouping, on="subject", suffix="_other").sort("subject")
         if both.height < 12 or both["group"].n_unique() > both.height / 2:
@@ -169,6 +171,23 @@ def censoring(case: Case) -> Iterator[Finding]:
 
 def normality(case: Case) -> Iterator[Finding]:
     """Residuals far from normal, and the transform that would help."""
+    found = list(_shapes(case))
+    if len(found) <= 4:
+        yield from found
+        return
+    names = [f.where for f in found]
+    yield Finding(
+        NOTE,
+        min(f.confidence for f in found),
+        f"{len(found)} of {len(case.measured)} endpoints are not normal beside subject and condition: {some(names)}. "
+        f"The first: {found[0].what}",
+        "outcomes, endpoint",
+        "Compare on a logarithm or by ranks, and use a loss that stands outliers.",
+        names=names,
+    )
+
+
+def _shapes(case: Case) -> Iterator[Finding]:
     from scipy.stats import kurtosistest, skewtest
 
     for m in case.measured:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from workbench.audits import _chance, _twins
-from workbench.audits._case import ARM, DATED, HOUSING, Case, codes
+from workbench.audits._case import ARM, DATED, HOUSING, Case, Measured, codes
 from workbench.audits._finding import ERROR, NOTE, WARNING, Check, Finding, some
 from workbench.audits._twins import Pair
 from workbench.splits import Fold
@@ -294,18 +294,17 @@ def like(frame: pl.DataFrame) -> tuple[float, float]:
 def order(case: Case) -> Iterator[Finding]:
     """Subject numbers or the order of the table that give the outcome away."""
     for m in case.measured:
-        if not m.crossed and len(m.conditions) > 1 and len(m.subjects) < 3 * len(m.conditions):
-            continue
+        effect = _within(case, m)
         place = {s: i for i, s in enumerate(case.subjects["subject"])}
         number = [_number(s) for s in m.subjects]
         for label, key in (
             ("the order of SUBJECTS", [place[s] for s in m.subjects]),
             ("the number in the name", number),
         ):
-            known = [i for i, k in enumerate(key) if k is not None]
+            known = [i for i, k in enumerate(key) if k is not None and np.isfinite(effect[i])]
             if len(known) < 20:
                 continue
-            rho, p = _chance.spearman(np.array([key[i] for i in known], dtype=float), m.own[known])
+            rho, p = _chance.spearman(np.array([key[i] for i in known], dtype=float), effect[known])
             if abs(rho) > 0.7 and p < case.level:
                 yield Finding(
                     WARNING,
@@ -317,6 +316,25 @@ def order(case: Case) -> Iterator[Finding]:
                     names=[label],
                 )
                 break
+
+
+def _within(case: Case, m: Measured) -> np.ndarray:
+    """Effect of each subject less the median of its arm, sex, tissue and so on; NaN where fewer than 5 share these."""
+    columns = [*case.groupings, *(c for c in case.subjects.columns if ARM.match(c) and c not in case.groupings)]
+    told = case.subjects.select(
+        "subject",
+        pl.concat_str(pl.col(columns).cast(pl.String).fill_null("?"), separator="|").alias("cell")
+        if columns
+        else pl.lit("").alias("cell"),
+    )
+    frame = m.per_subject().join(told, on="subject", how="left", maintain_order="left")
+    cell = pl.col("effect") - pl.col("effect").median().over("cell")
+    return (
+        frame.select(pl.when(pl.len().over("cell") >= 5).then(cell).otherwise(None).cast(pl.Float64))
+        .to_series()
+        .fill_null(float("nan"))
+        .to_numpy()
+    )
 
 
 def _number(name: str) -> int | None:

@@ -123,7 +123,7 @@ def modality(case: Case) -> Iterator[Finding]:
 
 
 def cells(case: Case) -> Iterator[Finding]:
-    """Empty cells inside a modality."""
+    """Empty cells inside a modality, and the features or subjects that lack many."""
     for profile in case.profiles.values():
         empty = np.isnan(profile.raw)
         if not empty.any():
@@ -132,7 +132,7 @@ def cells(case: Case) -> Iterator[Finding]:
         bad = [profile.features[i] for i in np.flatnonzero(by_feature > 0.2)]
         rows = [profile.names[i] for i in np.flatnonzero(by_subject > 0.2)]
         yield Finding(
-            WARNING if bad or rows else NOTE,
+            WARNING if (bad or rows) and empty.mean() < 0.05 else NOTE,  # much: not looked for, rather than lost
             1.0,
             f"{empty.mean():.1%} of the cells of {profile.modality!r} are empty; {len(bad)} features and {len(rows)} "
             f"subjects lack over a fifth{': ' + some([*bad, *rows]) if bad or rows else ''}.",

@@ -14,7 +14,9 @@ from workbench.audits._finding import ERROR, NOTE, WARNING, Check, Finding, figu
 # What a unit's dimension allows: least, most. Noise of a plate reader takes viability a little over its ends.
 FRACTION = (0.0, 1.0)
 VIABILITY = (-0.25, 2.0)
-LOOSE = ("viab", "inhib", "change", "tgi", "growth", "effect", "kill", "relative", "synerg", "gr_", "gr ", "control")
+SIGNED = ("change", "gain", "difference", "balance", "delta")
+RATIOS = ("owbr", "owbw", "ratio", "relative", " per ", "/")
+LOOSE = (*SIGNED, "viab", "inhib", "tgi", "growth", "effect", "kill", "relative", "synerg", "gr_", "gr ", "control")
 MOLAR = (1e-16, 1e2)  # mol/L: below a molecule per well, above any solution
 PLAUSIBLE_P = (-1.0, 15.0)  # pIC50 and its kin
 
@@ -23,10 +25,12 @@ def impossible(case: Case) -> Iterator[Finding]:
     """Values their unit cannot take: negative concentrations and masses, fractions outside 0 to 1, absurd pIC50."""
     for m in case.measured:
         low, high, why = bounds(m)
-        value = m.frame["value"].to_numpy()
+        value, name = m.frame["value"].to_numpy(), m.endpoint.casefold()
         bad = (value < low) | (value > high)
-        if m.endpoint.casefold().replace("_", " ") in ("body weight", "weight", "organ weight") and low == 0:
+        if name.replace("_", " ") in ("body weight", "weight", "organ weight") and low == 0:
             bad |= value == 0
+        if m.unit == "%" and (bad.mean() > 0.2 or any(word in name for word in RATIOS)):
+            continue  # percent of something else than a whole: an organ against the brain
         if not bad.any():
             continue
         percent = high in (1.0, VIABILITY[1]) and value[bad].min() >= 0 and 5 < np.median(value[bad]) <= 200
@@ -68,7 +72,7 @@ def bounds(m: Measured) -> tuple[float, float, str]:
             return -inf, inf, ""
         low, high = (float(units.convert(limit, "M", m.unit)) for limit in MOLAR)
         return low, high, "no solution is that thin or that strong"
-    if "change" in name or "difference" in name or unit.dimension == "time":
+    if any(word in name for word in SIGNED) or unit.dimension == "time":
         return -inf, inf, ""
     return 0.0, inf, f"a {unit.dimension} is not negative"
 

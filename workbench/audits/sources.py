@@ -157,17 +157,7 @@ def pieces(case: Case) -> Iterator[Finding]:
             rows=m.frame.filter(pl.col("subject").is_in(subjects))["row"],
             names=[*subjects, *treatments],
         )
-    owners = {m.endpoint: set(m.subjects) for m in case.measured}
-    for a, b in combinations(owners, 2):
-        if not owners[a] & owners[b] and min(len(owners[a]), len(owners[b])) >= 3:
-            yield Finding(
-                NOTE,
-                1.0,
-                f"{a!r} ({len(owners[a])} subjects) and {b!r} ({len(owners[b])}) were never measured on one subject.",
-                f"{a}, {b}",
-                "They cannot be related subject by subject.",
-                names=[a, b],
-            )
+    yield from _disjoint(case)
     for column, grouping in case.groupings.items():
         if column != "tissue":
             continue
@@ -182,6 +172,26 @@ def pieces(case: Case) -> Iterator[Finding]:
                 "Nothing can be learnt or judged about them by themselves; pool or leave them out.",
                 names=few["group"],
             )
+
+
+def _disjoint(case: Case) -> Iterator[Finding]:
+    """One note of all endpoints that no subject has together."""
+    owners: dict[frozenset[str], list[str]] = {}
+    for m in case.measured:
+        if len(m.subjects) >= 3:
+            owners.setdefault(frozenset(m.subjects), []).append(m.endpoint)
+    for a, b in combinations(sorted(owners, key=lambda s: (-len(s), owners[s])), 2):
+        if not a & b:
+            yield Finding(
+                NOTE,
+                1.0,
+                f"{some(owners[a])} ({len(a)} subjects) and {some(owners[b])} ({len(b)}) were never measured on one "
+                "subject.",
+                "outcomes, endpoint",
+                "They cannot be related subject by subject (satellite animals, or a split screen).",
+                names=[*owners[a], *owners[b]],
+            )
+            return
 
 
 def components(m: Measured) -> list[tuple[list[str], list[str]]]:

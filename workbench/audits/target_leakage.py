@@ -7,6 +7,7 @@ the training rows: all features correlate with it, and none is left that does no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 
 import numpy as np
 import polars as pl
@@ -18,36 +19,74 @@ COPY = 0.99  # correlation from which a feature is the outcome itself
 LEAST = 15  # subjects that both must share
 FEWEST = 40  # features before their p-values have a shape to judge
 TOLD = ("selected_on", "chosen_on", "scaled_on", "normalised_on", "imputed_on", "fitted_on", "corrected_on")
+Response = tuple[list[str], list[str], np.ndarray]  # subjects, columns, values
 SUPERVISED = ("selected_on", "chosen_on")
 
 
 def copied(case: Case) -> Iterator[Finding]:
     """Features of a subject that are the outcome itself, or another endpoint of the same rows."""
+    targets = {f.endpoint for f in case.folds}
+    known = {m.endpoint: responses(m) for m in case.measured}
     for profile in case.profiles.values():
-        for m in case.measured:
-            names, treatments, values = responses(m)
-            hits = []
-            for ranked in (False, True):
+        told: dict[bool, list[tuple[str, str, str, float]]] = {
+            True: [],
+            False: [],
+        }  # of the target (or its kin), or not
+        many = len(np.unique(profile.raw[:50])) > 3
+        for endpoint, (names, columns, values) in known.items():
+            answer = endpoint in targets or any(_kin(known[t], known[endpoint]) for t in targets if t != endpoint)
+            hits: dict[tuple[int, int], float] = {}
+            for ranked in (False, True) if many else (False,):  # ranks of calls are the calls
                 r = correlations(profile, names, values, ranked)
-                hits += [(profile.features[f], treatments[t], float(r[f, t])) for f, t in np.argwhere(np.abs(r) > COPY)]
-            if not hits:
-                continue
-            hits.sort(key=lambda h: -abs(h[2]))
-            yield Finding(
-                ERROR if case.folds else WARNING,
-                0.99,
-                f"{len({h[0] for h in hits})} features of {profile.modality!r} are {m.endpoint!r} or made from it: "
-                f"{hits[0][0]!r} follows {hits[0][1]} with |r| = {abs(hits[0][2]):.4f}"
-                f"{' over the training rows' if case.folds else ''}.",
-                profile.modality,
-                "Take these features out: the model would be handed the answer."
-                if case.folds
-                else f"Never use them to predict {m.endpoint!r}, or what goes with it.",
-                names=sorted({h[0] for h in hits}),
-            )
+                hits |= {(int(f), int(t)): float(r[f, t]) for f, t in np.argwhere(np.abs(r) > COPY)[:5000]}
+            told[answer] += [
+                (profile.features[f], endpoint, columns[t], r)
+                for (f, t), r in sorted(hits.items(), key=lambda h: -abs(h[1]))
+                if spread(profile, f, names, values[:, t])
+            ]
+        for answer, found in told.items():
+            if found:
+                yield _copy(profile, found, answer, bool(targets))
 
 
-def responses(m: Measured) -> tuple[list[str], list[str], np.ndarray]:
+def _copy(profile: Profile, found: list[tuple[str, str, str, float]], answer: bool, split: bool) -> Finding:
+    features = sorted({f for f, _, _, _ in found})
+    endpoints = list(dict.fromkeys(e for _, e, _, _ in found))
+    feature, _, column, r = found[0]
+    meant = all(f == e or f.startswith(e) for f, e, _, _ in found)  # laboratory values that are a modality as well
+    severity = ERROR if answer else NOTE if split or meant else WARNING
+    return Finding(
+        severity,
+        0.99,
+        f"{len(features)} features of {profile.modality!r} are {some(endpoints)} or made from it: {feature!r} follows "
+        f"{column} with |r| = {abs(r):.4f}{' over the training rows' if answer else ''}.",
+        profile.modality,
+        "Take these features out: the model would be handed the answer."
+        if answer
+        else f"Never use them to predict {some(endpoints)}, or what goes with it.",
+        names=features,
+    )
+
+
+def spread(profile: Profile, feature: int, names: list[str], values: np.ndarray) -> bool:
+    """Do feature and outcome vary enough that their agreement is no accident of one or two odd subjects?"""
+    at = {n: i for i, n in enumerate(profile.names)}
+    both = [(i, at[n]) for i, n in enumerate(names) if n in at and np.isfinite(values[i])]
+    y, x = values[[i for i, _ in both]], profile.raw[[j for _, j in both], feature]
+    there = np.isfinite(x)
+    if there.sum() < LEAST:
+        return False
+    return all(np.unique(v[there], return_counts=True)[1].max() < 0.6 * there.sum() for v in (x, y))
+
+
+def _kin(a: Response, b: Response) -> bool:
+    """Do two endpoints rank subjects alike over all treatments (IC50 and AUC)?"""
+    left, right = (pl.DataFrame({"subject": names, "v": values[:, -1]}) for names, _, values in (a, b))
+    both = left.join(right, on="subject", suffix="_b")
+    return both.height >= LEAST and abs(float(both.select(pl.corr("v", "v_b", method="spearman")).item() or 0)) > 0.7
+
+
+def responses(m: Measured) -> Response:
     """Values by subject and treatment, the subject's effect last: names, columns, float64 (n, t + 1), gaps NaN."""
     frame = m.frame.select("row", "subject", "treatment").with_columns(
         pl.Series("v", m.work), pl.Series("c", m.work - m.level[m.c])
@@ -194,27 +233,38 @@ def scaled(case: Case) -> Iterator[Finding]:
 
 def derived(case: Case) -> Iterator[Finding]:
     """Two endpoints that say the same thing, so that neither may be a feature for the other."""
-    for k, m in enumerate(case.measured):
-        for other in case.measured[k + 1 :]:
-            keys = ["subject", "treatment", "dose", "time_h"]
-            a, b = (
-                e.frame.select(keys).with_columns(pl.Series("v", e.from_condition)).filter(pl.col("v").is_finite())
-                for e in (m, other)
-            )
-            both = a.unique(keys).join(b.unique(keys), on=keys, nulls_equal=True, suffix="_b")
-            if both.height < 30:
-                continue
+    found = list(_alike(case))
+    if not found:
+        return
+    a, b, rho, n = found[0]
+    more = f"; so do {some((f'{x} and {y}' for x, y, _, _ in found[1:]))}" if len(found) > 1 else ""
+    yield Finding(
+        NOTE,
+        0.99,
+        f"{a!r} and {b!r} rank subjects alike within a condition (Spearman {rho:.2f} over {n} rows){more}: they are "
+        "readings of one experiment.",
+        "outcomes, endpoint",
+        "Never use one as a feature for the other, and do not count them as two confirmations.",
+        names=list(dict.fromkeys(e for x, y, _, _ in found for e in (x, y))),
+        n=len(found),
+    )
+
+
+def _alike(case: Case) -> Iterator[tuple[str, str, float, int]]:
+    """Pairs of endpoints with their rank correlation within conditions, and the rows it is over."""
+    keys = ["subject", "treatment", "dose", "time_h"]
+    left = [
+        (m.endpoint, m.frame.select(keys).with_columns(pl.Series("v", m.from_condition)))
+        for m in case.measured
+        if len(m) >= 30
+    ]
+    left = [(e, f.filter(pl.col("v").is_finite()).unique(keys, maintain_order=True)) for e, f in left]
+    for (a, one), (b, two) in combinations(left, 2):
+        both = one.join(two, on=keys, nulls_equal=True, suffix="_b")
+        if both.height >= 30:
             rho = float(both.select(pl.corr("v", "v_b", method="spearman")).item() or 0.0)
             if abs(rho) > 0.9:
-                yield Finding(
-                    NOTE,
-                    0.99,
-                    f"{m.endpoint!r} and {other.endpoint!r} rank subjects alike within a condition (Spearman {rho:.2f} "
-                    f"over {both.height} rows): they are two readings of one experiment.",
-                    f"{m.endpoint}, {other.endpoint}",
-                    "Never use one as a feature for the other, and do not count them as two confirmations.",
-                    names=[m.endpoint, other.endpoint],
-                )
+                yield a, b, rho, both.height
 
 
 def treatment_columns(case: Case) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from workbench import units
 from workbench.audits import _chance
-from workbench.audits._case import Case, Measured
+from workbench.audits._case import Case, Measured, codes
 from workbench.audits._finding import ERROR, Check, Finding, figure
 
 SLIPS = {3.0: "a thousandfold", 6.0: "a millionfold"}
@@ -50,7 +50,7 @@ def slips(case: Case) -> Iterator[Finding]:
         size = np.abs(np.where(there, rest, 0.0))
         step = np.where(np.abs(size - 6) < np.abs(size - 3), 6.0, 3.0)
         back = np.abs(size - step)
-        slipped = there & (back < max(0.5, min(2 * sd, 0.8))) & (size > 5 * sd) & m.sound
+        slipped = there & (back < 0.7) & (size > 5 * sd) & m.sound
         for k in SLIPS:  # a tail of honest values has more a decade short of the step than at it
             short = ((size > k - 1.5) & (size < k - back[slipped & (step == k)].max(initial=0.3) - 0.05)).sum()
             if short > 0.34 * (slipped & (step == k)).sum():
@@ -75,13 +75,18 @@ def slips(case: Case) -> Iterator[Finding]:
 
 
 def _deviations(m: Measured, per: float) -> tuple[np.ndarray, np.ndarray]:
-    """Decades from the subject's own level under its condition, and from the condition's median; NaN where few rows."""
+    """Decades from the subject's level under its condition, and from the condition's median; NaN where few rows."""
     many = np.bincount(m.s)[m.s] >= 4
     own = np.where(many & (np.bincount(m.c)[m.c] >= 5), m.residual * per, np.nan)
     if not m.crossed:  # one arm each: where no other shares the condition, the history is the subject's own values
         alone = (m.work - _chance.group_medians(m.work, m.s, len(m.subjects))[m.s]) * per
         own = np.where(np.isnan(own) & many, alone, own)
-    return own, m.from_condition * per
+    t, names = codes(m.frame["treatment"])
+    enough = (
+        np.bincount(t)[t] >= 20
+    )  # where few share a condition, all doses and times of the treatment are the history
+    whole = np.where(enough, m.work - _chance.group_medians(m.work, t, len(names))[t], np.nan)
+    return own, np.where(np.isnan(m.from_condition), whole, m.from_condition) * per
 
 
 def blocks(case: Case) -> Iterator[Finding]:
