@@ -39,6 +39,7 @@ LOADING = 300.0  # seconds a cold machine may take to import what a format needs
 QUIET = {  # threads do not survive a fork
     "MALLOC_ARENA_MAX": "1",
     "_RJEM_MALLOC_CONF": "background_thread:false",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 ONE_THREAD = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -30,6 +30,7 @@ DTYPES: tuple[str, ...] = (
 SPARSE = ("csr", "csc")
 PAIRED = ("obsm", "varm", "obsp", "varp")
 SLOTS = ("layers", *PAIRED, "uns")
+WHOLE = (*PAIRED, "obsmap", "varmap", "uns")  # of a MuData
 Buffer = bytes | bytearray | memoryview
 
 
@@ -115,14 +116,9 @@ def _scverse(value: Any, out: list[Buffer], depth: int) -> Any:
     if house == "mudata" and kind == "MuData":
         parts = {name: _pack(part, out, depth + 1) for name, part in value.mod.items()}
         tables = {"obs": _pandas(value.obs, out), "var": _pandas(value.var, out)}
-        slots = {name: _pack(_own(value, name), out, depth + 1) for name in (*PAIRED, "uns")}
+        slots = {name: _pack(dict(getattr(value, name)), out, depth + 1) for name in WHOLE}
         return {"t": "mudata", "mod": parts, "axis": int(value.axis), **tables, **slots}
     raise TypeError(f"{type(value).__module__}.{kind} is not carried")
-
-
-def _own(value: Any, slot: str) -> dict[str, Any]:
-    """A MuData's ``slot`` without the masks of its modalities, which it makes itself."""
-    return {k: v for k, v in dict(getattr(value, slot)).items() if slot == "uns" or k not in value.mod}
 
 
 def _keep(data: Buffer, out: list[Buffer]) -> int:
@@ -281,15 +277,12 @@ def _open_anndata(node: dict[str, Any], buffers: Sequence[Buffer]) -> AnnData:
 def _open_mudata(node: dict[str, Any], buffers: Sequence[Buffer]) -> Any:
     import mudata
 
+    parts = {name: _open(part, buffers) for name, part in node["mod"].items()}
+    rest = {name: _open(node[name], buffers) for name in WHOLE}
+    rest |= {name: _open_pandas(node[name], buffers) for name in ("obs", "var")}
     with mudata.set_options(pull_on_update=False), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="mudata")  # a gene may stand in two modalities
-        data = mudata.MuData({name: _open(part, buffers) for name, part in node["mod"].items()}, axis=node["axis"])
-        obs, var = _open_pandas(node["obs"], buffers), _open_pandas(node["var"], buffers)
-        data.obs = obs.reindex(data.obs_names)
-        data.var = var.reindex(data.var_names)
-        for slot in (*PAIRED, "uns"):
-            getattr(data, slot).update(_open(node[slot], buffers))
-    return data
+        warnings.simplefilter("ignore")  # mudata's hints on names were for whoever made it
+        return mudata.MuData(parts, axis=node["axis"], **rest)
 
 
 def _open_dtype(node: dict[str, Any], buffers: Sequence[Buffer]) -> Any:
