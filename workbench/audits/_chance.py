@@ -60,7 +60,7 @@ def improbable(z: np.ndarray) -> np.ndarray:
     told = beyond
     for _ in range(2):  # the tail's own shape is learnt again without what does not belong to it
         excess = np.log(size[told] / q)
-        index = 0.15 if len(excess) < 8 else max(0.15, float(np.median(excess)) / math.log(2))
+        index = 0.2 if len(excess) < 8 else max(0.15, float(np.median(excess)) / math.log(2))
         expected[beyond] = n * 0.025 * (size[beyond] / q) ** (-1 / index)
         told = beyond & (expected > 0.2)
     return expected
