@@ -193,7 +193,10 @@ def torch_dict() -> bytes:
     return buffer.getvalue()
 
 
-OPTIONS: dict[str, dict[str, Any]] = {"csv": {"columns": {"name": pl.String, "value": pl.Float64}}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "h5ad": {"foreign": True},  # as folders read it: what AnnData wrote before 0.8 too
+    "csv": {"columns": {"name": pl.String, "value": pl.Float64}},
+}
 SAMPLES: dict[str, Callable[[], bytes]] = {
     "csv": csv,
     "define_xml": define_xml,
