@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,16 @@ class Check:
     def says(self) -> str:
         """One sentence about the check."""
         return (self.look.__doc__ or "").strip().splitlines()[0]
+
+
+def foremost(found: list[tuple[float, str, Finding]]) -> Iterator[Finding]:
+    """The strongest of findings (size, column, finding) that say one thing by several columns, the others named."""
+    if not found:
+        return
+    _, best, finding = max(found, key=lambda f: f[0])
+    others = [column for _, column, _ in found if column != best]
+    more = f" {', '.join(others[:6])} {'say' if len(others) > 1 else 'says'} much the same." if others else ""
+    yield replace(finding, what=finding.what + more)
 
 
 def some(names: Iterable[Any], most: int = 4) -> str:

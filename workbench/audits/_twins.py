@@ -100,10 +100,11 @@ def subjects(case: Case) -> list[Pair]:
 
     seen = [p for p in case.profiles.values() if p.z.shape[1] >= LEAST]
     at = [({n: i for i, n in enumerate(p.names)}, p) for p in seen]
+    person = {s: (c, v) for c in people(case) for s, v in case.subjects.select("subject", c).drop_nulls().rows()}
     for p in seen:
         for a, b, r in by_profile(p):
-            if _contradicted(a, b, p, at):
-                continue
+            if _contradicted(a, b, p, at) or (a in person and person[a] == person.get(b)):
+                continue  # two mice of one patient share the patient's profile: that is another finding
             add(a, b, f"{p.modality} profiles agree with r = {r:.3f}", 0.99 if r > 0.97 else 0.9)
     for a, b in by_name(case.subjects["subject"]):
         if not _contradicted(a, b, None, at):

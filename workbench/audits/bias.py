@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench.audits import _chance
 from workbench.audits._case import ARM, CONTROL, COVARIATE, HOUSING, PERSON, Case, Measured, codes
-from workbench.audits._finding import NOTE, WARNING, Check, Finding, chance, figure, some
+from workbench.audits._finding import NOTE, WARNING, Check, Finding, chance, figure, foremost, some
 
 LARGE = 0.8  # share of one group from which the others hardly count
 SAME = 0.95  # Cramer's V from which two labels are one
@@ -43,6 +43,7 @@ def explained(case: Case) -> Iterator[Finding]:
         if not m.crossed:
             continue
         kinds = {c: g for c, g in case.groupings.items() if not ARM.match(c)}
+        found = []
         for column, grouping in kinds.items():
             both = m.per_subject().join(grouping, on="subject")
             p, size = _chance.kruskal(both["effect"].to_numpy(), codes(both["group"])[0])
@@ -50,7 +51,7 @@ def explained(case: Case) -> Iterator[Finding]:
                 continue
             most = both.group_by("group").agg(pl.col("effect").median(), pl.len()).filter(pl.col("len") >= 3)
             most = most.sort("effect")
-            yield Finding(
+            finding = Finding(
                 WARNING if size > 0.5 else NOTE,
                 1 - p,
                 f"{column} explains {size:.0%} of how subjects differ in {m.endpoint!r} over all treatments "
@@ -59,6 +60,8 @@ def explained(case: Case) -> Iterator[Finding]:
                 f"Compare every model with the mean per {column} and treatment, and judge it within {column}s.",
                 names=most["group"],
             )
+            found.append((size, column, finding))
+        yield from foremost(found)
 
 
 def assignment(case: Case) -> Iterator[Finding]:
@@ -107,6 +110,7 @@ def selection(case: Case) -> Iterator[Finding]:
         t, names = codes(m.frame["treatment"])
         tried = np.zeros((len(m.subjects), len(names)), dtype=bool)
         tried[m.s, t] = True
+        found = []
         for column, grouping in case.groupings.items():
             both = pl.DataFrame({"subject": m.subjects}).with_row_index("i").join(grouping, on="subject").sort("i")
             if both.height < 20:
@@ -119,7 +123,7 @@ def selection(case: Case) -> Iterator[Finding]:
                 continue
             worst = odd[np.argmax(v[odd])]
             rate = [float(tried[both["i"].to_numpy()][label == g, worst].mean()) for g in range(len(groups))]
-            yield Finding(
+            finding = Finding(
                 WARNING,
                 1 - float(q[odd].max()),
                 f"{len(odd)} of {len(names)} treatments were not tried evenly over {column}: {names[worst]!r} on "
@@ -130,6 +134,8 @@ def selection(case: Case) -> Iterator[Finding]:
                 "their ranking as potency.",
                 names=[names[i] for i in odd],
             )
+            found.append((float(v[odd].sum()), column, finding))
+        yield from foremost(found)
 
 
 def _independent(tried: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

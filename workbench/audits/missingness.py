@@ -9,7 +9,7 @@ import polars as pl
 
 from workbench.audits import _chance
 from workbench.audits._case import Case, Measured, codes
-from workbench.audits._finding import NOTE, WARNING, Check, Finding, chance, figure, some
+from workbench.audits._finding import NOTE, WARNING, Check, Finding, chance, figure, foremost, some
 
 STRONG = 0.35  # rank correlation from which absence tells something worth acting on
 
@@ -70,13 +70,14 @@ def by_group(case: Case) -> Iterator[Finding]:
             p, size = _chance.kruskal(both["missing"].to_numpy(), codes(both["group"])[0])
             means = both.group_by("group").agg(pl.col("missing").mean(), pl.len()).filter(pl.col("len") >= 3)
             tests.append((p, size, column, means.sort("missing")))
+        found = []
         for p, size, column, means in tests:
             if p * len(tests) < case.level and size > 0.1 and means.height >= 2:
                 low, high = means.row(0, named=True), means.row(-1, named=True)
                 gap = high["missing"] - low["missing"]
                 if gap < 0.1:
                     continue
-                yield Finding(
+                finding = Finding(
                     WARNING if size > 0.35 and gap > 0.25 else NOTE,
                     1 - p,
                     f"{high['missing']:.0%} of the treatments are missing for {endpoints} in {column} "
@@ -86,6 +87,8 @@ def by_group(case: Case) -> Iterator[Finding]:
                     f"Compare within {column}, or on treatments that every group received.",
                     names=means.sort("missing", descending=True)["group"].head(5),
                 )
+                found.append((size, column, finding))
+        yield from foremost(found)
 
 
 def modality(case: Case) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ def blocks(case: Case) -> Iterator[Finding]:
 
 def _subjects(m: Measured, per: float) -> Iterator[Finding]:
     rest = m.from_condition * per
-    there = np.isfinite(rest) & (np.bincount(m.s)[m.s] >= 5)
+    there = np.isfinite(rest) & (np.bincount(m.s)[m.s] >= 5) & m.sound
     if not there.any() or len(m.subjects) < 8:
         return
     shift = _chance.group_medians(rest[there], m.s[there], len(m.subjects))
@@ -110,7 +110,10 @@ def _subjects(m: Measured, per: float) -> Iterator[Finding]:
     sd = _chance.scale(shift[seen])
     for code in np.flatnonzero(seen):
         near = min(SLIPS, key=lambda k: abs(abs(shift[code]) - k))
-        if abs(abs(shift[code]) - near) < 0.5 and abs(shift[code]) > 6 * sd:
+        if abs(abs(shift[code]) - near) > 0.5 or abs(shift[code]) < 6 * sd:
+            continue
+        # a tumour that melts away is a thousandth of the others in the end; a unit is off from the first value on
+        if (np.abs(np.abs(rest[there & (m.s == code)]) - near) < 0.7).mean() > 0.8:
             yield _block(m, m.s == code, m.subjects[code], f"{SLIPS[near]} off", float(shift[code]))
     if m.log:  # no logarithm that could have another base
         return
