@@ -25,6 +25,7 @@ RULES = {
     "unseen treatment": "compound",
     "unseen tissue": "tissue",
 }
+KEPT_TOGETHER = {"subject": "person"}  # subjects of one patient (xenografts of one tumour, say) are never parted
 PLAIN = {
     "unseen pair": "the combination of line and drug is new; both occur in training, apart",
     "unseen subject": "the cell line is new; its drugs were seen in training on other lines",
@@ -46,7 +47,8 @@ def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFra
 
     Returns
     -------
-    frame with columns row (number in ``study.outcomes``), subject, treatment, compound, tissue, pair, unit
+    frame with columns row (number in ``study.outcomes``), subject, treatment, compound, tissue, pair, unit, and person:
+    the subject's ``patient`` where SUBJECTS has that column and it is known, else the subject
     """
     outcomes = study.outcomes.with_row_index("row")
     known = outcomes["endpoint"].unique().cast(pl.String).to_list()
@@ -60,8 +62,11 @@ def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFra
     compounds = study.treatments.select(
         pl.col("treatment").cast(pl.String), pl.coalesce(pl.col(c).cast(pl.String) for c in keys).alias("compound")
     )
+    patient = pl.col("patient").cast(pl.String) if "patient" in study.subjects.columns else pl.lit(None, pl.String)
     tissues = study.subjects.select(
-        pl.col("subject").cast(pl.String), pl.col("tissue").cast(pl.String).fill_null("unknown")
+        pl.col("subject").cast(pl.String),
+        pl.col("tissue").cast(pl.String).fill_null("unknown"),
+        pl.coalesce(patient, pl.col("subject").cast(pl.String)).alias("person"),
     )
     frame = (
         outcomes.filter(pl.col("endpoint").cast(pl.String) == endpoint)
@@ -160,14 +165,15 @@ class Split:
         if rule not in RULES:
             raise ValueError(f"unknown split {rule!r}.{nearest(rule, RULES)} Known: {', '.join(RULES)}.")
         frame = rows(study, endpoint, require)
-        counts = frame.group_by(RULES[rule]).len().sort(RULES[rule])
+        key = _apart(RULES[rule])
+        counts = frame.group_by(key).len().sort(key)
         if counts.height < folds or folds < 2:
             raise ValueError(
                 f"{rule!r} with {folds} folds needs at least {max(folds, 2)} groups; found {counts.height}."
             )
         part = _deal(counts["len"].to_numpy(), folds, seed, balance=counts.height < 50 * folds)
-        of_group = counts.select(RULES[rule]).with_columns(pl.Series("part", part))
-        of_row = frame.join(of_group, on=RULES[rule], how="left", maintain_order="left")["part"].to_numpy()
+        of_group = counts.select(key).with_columns(pl.Series("part", part))
+        of_row = frame.join(of_group, on=key, how="left", maintain_order="left")["part"].to_numpy()
         number = frame["row"].to_numpy()
         pairs = tuple((number[of_row != k], number[of_row == k]) for k in range(folds))
         return cls(rule, study, endpoint, seed, pairs, tuple(require)).check()
@@ -221,7 +227,7 @@ class Split:
             A row number is not one of the endpoint's, or a side is empty.
         """
         frame = rows(self.study, self.endpoint, self.require)
-        key = RULES[self.rule]
+        key = _apart(RULES[self.rule])
         for k, (train, test) in enumerate(self.folds):
             if not len(train) or not len(test):
                 raise ValueError(f"fold {k} has {len(train)} training and {len(test)} test rows; both sides need some.")
@@ -239,10 +245,11 @@ class Split:
             if shared.height:
                 one = shared.row(0, named=True)
                 what = one[key].replace(chr(31), " x ")
+                named = key if key != "person" else "subject" if one["subject"] == one["subject_test"] else "patient"
                 raise LeakError(
-                    f"fold {k} claims {self.rule!r} but leaks: {key} {what!r} is in training "
+                    f"fold {k} claims {self.rule!r} but leaks: {named} {what!r} is in training "
                     f"(row {one['row']}, treatment {one['treatment']!r}) and in test (row {one['row_test']}, treatment "
-                    f"{one['treatment_test']!r}); {shared[key].n_unique()} such. Put each whole {key} on one side."
+                    f"{one['treatment_test']!r}); {shared[key].n_unique()} such. Put each whole {named} on one side."
                 )
         return self
 
@@ -278,6 +285,11 @@ class Split:
         return h.hexdigest()
 
 
+def _apart(group: str) -> str:
+    """The column that a rule really holds apart."""
+    return KEPT_TOGETHER.get(group, group)
+
+
 def _deal(sizes: np.ndarray, folds: int, seed: int, balance: bool) -> np.ndarray:
     """Part of each group: shuffled evenly, or (few groups) largest first into the emptiest part."""
     rng = np.random.default_rng(seed)
@@ -302,7 +314,7 @@ def inner_parts(fold: Fold, parts: int, seed: int) -> np.ndarray:
 
     Where all rows are of one group, it is divided by subject, so that there is always something to hold out.
     """
-    key = next((k for k in (fold.group, "subject") if fold.train[k].n_unique() > 1), "pair")
+    key = next((k for k in (_apart(fold.group), "person", "subject") if fold.train[k].n_unique() > 1), "pair")
     counts = fold.train.group_by(key).len().sort(key)
     part = _deal(counts["len"].to_numpy(), min(parts, counts.height), seed, balance=counts.height < 50 * parts)
     of_group = counts.select(key).with_columns(pl.Series("part", part))

@@ -13,7 +13,7 @@ from tests import toy
 from workbench import experiment
 from workbench.cohorts import Cohort, CohortError
 from workbench.experiment import ExperimentError
-from workbench.splits import Split
+from workbench.splits import LeakError, Split
 from workbench.study import Study, StudyError, write_study
 
 HTML = "<img src=x onerror=alert(1)>"
@@ -137,3 +137,25 @@ def test_a_cohort_goes_with_unseen_subject_alone() -> None:
         spec(split="unseen tissue")
     with pytest.raises(ExperimentError, match="makes one fold, 0"):
         spec(only=[1])
+
+
+def patients(study: Study) -> Study:
+    """The same study, where each three subjects that follow each other come from one patient."""
+    facts = study.subjects.with_columns(patient=pl.format("patient {}", pl.int_range(pl.len()) // 3))
+    return write_study(
+        study.path, outcomes=study.outcomes, subjects=facts, treatments=study.treatments, modalities={},
+        provenance={}, event="patients named", replace=True,
+    )  # fmt: skip
+
+
+def test_subjects_of_one_patient_are_never_parted(study: Study) -> None:
+    named = patients(study)
+    of = dict(named.subjects.select("subject", "patient").rows())
+    for train, test in Split.make(named, "unseen subject", endpoint="ln_ic50", folds=4).folds:
+        sides = [{of[s] for s in named.outcomes["subject"].gather(rows.tolist())} for rows in (train, test)]
+        assert not sides[0] & sides[1]
+    saved = named.save_cohort("torn", ["subject 00", "subject 01"])
+    with pytest.raises(LeakError, match="patient 'patient 0' is in training"):
+        Split.cohort(saved, "torn", endpoint="ln_ic50")
+    whole = named.save_cohort("whole", ["subject 00", "subject 01", "subject 02"])
+    assert len(Split.cohort(whole, "whole", endpoint="ln_ic50").folds) == 1
