@@ -119,7 +119,7 @@ def screen(seed: int = 0, *, noise: str = "normal", missing: float = 0.08, n: in
             "batch": [f"batch {b}" for b in draw.integers(0, 3, n)],
             "run_order": draw.permutation(n).tolist(),
             "cosmic_id": draw.choice(np.arange(900_000, 910_000), n, replace=False).tolist(),
-            "patient": [f"P{i:03d}" for i in draw.permutation(n)],
+            "donor": [f"P{i:03d}" for i in draw.permutation(n)],
             "doubling_time_h": draw.normal(40, 8, n),
         }
     )

@@ -488,9 +488,9 @@ def replicate_names(draft: Draft) -> Expected:
 
 def same_patient(draft: Draft) -> Expected:
     a, b = lines(draft, 8, 41)
-    patient = draft.subjects.filter(subject=a)["patient"][0]
+    patient = draft.subjects.filter(subject=a)["donor"][0]
     draft.subjects = draft.subjects.with_columns(
-        pl.when(subject=b).then(pl.lit(patient)).otherwise("patient").alias("patient")
+        pl.when(subject=b).then(pl.lit(patient)).otherwise("donor").alias("donor")
     )
     return Expected("same person in two subjects", [a, b], tested(b), "error", apart("unseen subject", b), False)
 

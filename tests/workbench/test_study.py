@@ -540,7 +540,7 @@ def test_what_is_sealed_but_no_study_is_refused_by_the_format(study):
     (study.path / "subjects.parquet").write_bytes(b"PAR1 nothing PAR1")
     files["subjects.parquet"]["sha256"] = manifest.sha256(b"PAR1 nothing PAR1")
     _reseal(study, study.manifest | {"files": files})
-    with pytest.raises(FormatError, match=r"subjects\.parquet, content"):
+    with pytest.raises(FormatError, match=r"subjects\.parquet, footer"):
         _ = Study.open(study.path).subjects
 
 
