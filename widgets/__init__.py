@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from widgets.cohort_builder import CohortBuilder
     from widgets.dose_response import DoseResponse
     from widgets.embedding_explorer import EmbeddingExplorer
+    from widgets.exposure import Exposure
     from widgets.growth_curves import GrowthCurves
     from widgets.linked import Selection
     from widgets.prediction_explorer import PredictionExplorer
@@ -26,6 +27,7 @@ __all__ = [
     "CohortBuilder",
     "DoseResponse",
     "EmbeddingExplorer",
+    "Exposure",
     "GrowthCurves",
     "PredictionExplorer",
     "Selection",
@@ -39,6 +41,7 @@ _ROOMS = {
     "CohortBuilder": "widgets.cohort_builder",
     "DoseResponse": "widgets.dose_response",
     "EmbeddingExplorer": "widgets.embedding_explorer",
+    "Exposure": "widgets.exposure",
     "GrowthCurves": "widgets.growth_curves",
     "PredictionExplorer": "widgets.prediction_explorer",
     "Selection": "widgets.linked",

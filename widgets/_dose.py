@@ -41,8 +41,9 @@ def suffix_of(fits: pl.DataFrame) -> str:
 def points_of(outcomes: pl.DataFrame, suffix: str | None = None) -> pl.DataFrame:
     """Points of one curve a pair: subject, treatment, dose, dose_unit, value (fraction of the untreated), curves.
 
-    Where a pair has several curves (sites, times, sources), the one with the most points is kept and ``curves`` counts
-    them; the columns that name it stay. Doses are in the unit ``suffix`` stands for, else in the most frequent one.
+    Where a pair has several curves (sites, times, sources), the one with the most points is kept, of equal ones that
+    after the longest time, and ``curves`` counts them; the columns that name it stay. Doses are in the unit ``suffix``
+    stands for, else in the most frequent one.
 
     Raises
     ------
@@ -70,7 +71,9 @@ def points_of(outcomes: pl.DataFrame, suffix: str | None = None) -> pl.DataFrame
         parts.append(part.with_columns(dose=pl.Series(dose), value=pl.Series(value), dose_unit=pl.lit(target)))
     found = pl.concat(parts)
     if named != KEY:
-        sizes = found.group_by(named, maintain_order=True).len().sort("len", descending=True, maintain_order=True)
+        sizes = found.group_by(named, maintain_order=True).len()
+        order = [c for c in ("len", "time_h") if c in sizes.columns]  # of equal ones that of the longest exposure
+        sizes = sizes.sort(order, descending=True, nulls_last=True, maintain_order=True)
         best = sizes.group_by(KEY, maintain_order=True).agg(pl.all().first(), pl.len().alias("curves")).drop("len")
         found = found.join(best, on=named, how="inner", nulls_equal=True, maintain_order="left")
     else:
@@ -99,8 +102,9 @@ def fits_of(fits: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
     ).unique(joint, keep="first", maintain_order=True)
     found = pairs.join(mapped, on=joint, how="left", nulls_equal=True, maintain_order="left")
     flat = pl.col("flags").list.contains("flat").fill_null(False)
+    after = pl.format(", that after {} h", pl.col("time_h").cast(pl.Int64)) if "time_h" in joint else pl.lit("")
     several = pl.when(pl.col("curves") > 1).then(
-        pl.concat_list(pl.format("the longest of {} curves of this pair", "curves"))
+        pl.concat_list(pl.format("one of {} curves of this pair{}", "curves", after.fill_null("")))
     )
     flags = pl.when(pl.col("flags").is_null()).then(pl.lit(["not fitted"])).otherwise("flags")
     return found.with_columns(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from widgets.linked import counted
 from workbench.tables import TableError
 
 ENDPOINT = "tumour_volume"
 LONGEST = 60  # days of an arm at which its middle is drawn
 HOW = (
     "The middle of an arm is drawn while at least half of its models, and three, are still measured; a volume between "
-    "two measured days is interpolated on the log scale. The best change is the lowest from day 10 on; calls are those of "
-    "mRECIST (Gao et al. 2015)."
+    "two measured days is interpolated on the log scale. On the log axis a tumour that is gone lies on the floor. The "
+    "best change is the lowest from day 10 on; calls are those of mRECIST (Gao et al. 2015). TGI, tumour growth "
+    "inhibition, is 100 (1 \u2212 growth of the arm / growth of the control), of mean volumes from day 0."
 )
 
 
@@ -43,6 +45,19 @@ def curves_of(outcomes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def repeated(outcomes: pl.DataFrame) -> str:
+    """What ``curves_of`` has averaged, in a sentence; empty where every volume has a day of its own."""
+    keys = ["treatment", "subject", "time_h"]
+    rows = outcomes.filter((pl.col("endpoint").cast(pl.String) == ENDPOINT) & pl.col("value").is_finite())
+    twice = rows.select(pl.col("treatment", "subject").cast(pl.String), "time_h").group_by(keys).len()
+    twice = twice.filter((pl.col("len") > 1) & pl.col("time_h").is_finite())
+    if twice.is_empty():
+        return ""
+    models = twice["subject"].unique().sort().to_list()
+    days = f"{len(twice):,} {'day' if len(twice) == 1 else 'days'}"
+    return f"Measured more than once on {days}, of which the mean is drawn: {counted(models)}."
+
+
 def middles(curves: pl.DataFrame) -> dict[str, np.ndarray]:
     """Median with quartiles, and geometric mean with its 95 % t interval, of an arm's curves on a grid of days.
 
@@ -52,7 +67,7 @@ def middles(curves: pl.DataFrame) -> dict[str, np.ndarray]:
         ``grid_day`` (G,), and ``median q25 q75 mean low high`` (G,), NaN where too few are measured. The geometric mean
         is that of volume + 1, less 1, since a tumour that is gone measures 0.
     """
-    from scipy import stats
+    from scipy.special import stdtrit
 
     days = np.unique(np.concatenate([np.asarray(day) for day in curves["day"]]))
     if len(days) > LONGEST:
@@ -68,7 +83,7 @@ def middles(curves: pl.DataFrame) -> dict[str, np.ndarray]:
     q25, median, q75 = np.nanquantile(logs, [0.25, 0.5, 0.75], axis=0)
     mean = np.nanmean(logs, axis=0)
     spread = np.sqrt(np.nansum((logs - mean) ** 2, axis=0) / np.maximum(1, n - 1))
-    half = np.where(n > 1, stats.t.ppf(0.975, np.maximum(1, n - 1)) * spread / np.sqrt(n), np.nan)
+    half = np.where(n > 1, stdtrit(np.maximum(1, n - 1), 0.975) * spread / np.sqrt(n), np.nan)
     given = {"median": median, "q25": q25, "q75": q75, "mean": mean, "low": mean - half, "high": mean + half}
     return {"grid_day": days, **{name: np.maximum(0, np.expm1(value)) for name, value in given.items()}}
 

@@ -14,6 +14,8 @@ const DOSE_CSS = `
 .wb-dose .read{display:flex;flex-wrap:wrap;gap:6px 14px;align-items:center;margin:6px 0 8px;}
 .wb-dose td.flags{min-width:170px;}
 .wb-dose td.flags .bad{color:var(--wb-error);}
+.wb-dose tbody th{min-width:130px;}
+.wb-dose tbody td{vertical-align:middle;}
 .wb-dose tbody button{border:0;background:none;padding:0 2px;min-height:22px;text-align:left;overflow-wrap:anywhere;}
 .wb-dose tbody tr.on{background:var(--wb-tint);}
 .wb-dose tbody tr.flat{color:var(--wb-soft);}

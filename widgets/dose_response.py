@@ -8,10 +8,10 @@ Columns: ``subject_of`` i4, ``treatment_of`` i4, ``ic50`` f4 (dose; NaN unknown)
 below, 2 flat).
 
 ``frame_bytes``. Header: ``version``, ``dose_unit``, ``label``, ``unit``, ``full`` (the untreated response, 1), ``low``,
-``high`` (doses tested), ``level``, ``how``, ``curves`` [{subject, treatment, from, to, ic50, ic50_low, ic50_high, state,
-flags}]. Columns: ``start`` i4 (curves + 1) of ``dose``, ``value`` f4; ``mean_start`` i4 (curves + 1) of ``mean_dose``,
-``mean`` f4; ``grid`` f4 (G, log10 of the dose); ``mid``, ``lower``, ``upper`` f4 (curves * G). Responses are fractions
-of the untreated one.
+``high`` (doses tested), ``level``, ``how``, ``curves`` [{subject, treatment, from, to, ic50, ic50_low, ic50_high,
+state, flags}]. Columns: ``start`` i4 (curves + 1) of ``dose``, ``value`` f4; ``mean_start`` i4 (curves + 1) of
+``mean_dose``, ``mean`` f4; ``grid`` f4 (G, log10 of the dose); ``mid``, ``lower``, ``upper`` f4 (curves * G). Responses
+are fractions of the untreated one.
 """
 
 from __future__ import annotations

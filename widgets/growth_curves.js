@@ -6,6 +6,7 @@ const GROWTH_CSS = `
 .wb-growth{container-type:inline-size;}
 .wb-growth .cols{display:grid;grid-template-columns:236px minmax(0,1fr);gap:16px 20px;}
 .wb-growth .cols>div{min-width:0;}
+.wb-growth .cols[aria-busy=true]{opacity:.45;}
 .wb-growth .pictures{display:grid;grid-template-columns:minmax(0,1.25fr) minmax(0,1fr);gap:14px 20px;}
 .wb-growth .pictures>div{min-width:0;}
 .wb-growth .row .name{flex:1 1 auto;}
@@ -27,6 +28,8 @@ function render({ model, el }) {
   const heading = h("h3", {}), note = h("p", { class: "note" });
   const scale = choice("Volume axis", [["log", "Log"], ["linear", "Linear"]], (value) => { log = value === "log"; draw(); });
   const centre = choice("Middle of an arm", [["median", "Median, quartiles"], ["mean", "Geometric mean, 95 % interval"]], (value) => { middle = value; draw(); });
+  const tissues = h("select", { "aria-label": "Tissue", onchange: () => { body.setAttribute("aria-busy", "true"); put(model, { tissue: tissues.value }); } });
+  const tissueLabel = h("label", {}, h("span", { class: "soft", text: "Tissue" }), tissues);
   const search = h("input", { type: "search", placeholder: "Find an arm", "aria-label": "Find an arm", oninput: () => list() });
   const armList = longList({
     label: "Arms; Enter adds or removes one", height: 380, rowHeight: 27, multiple: true,
@@ -42,15 +45,16 @@ function render({ model, el }) {
   const fall = h("canvas", { tabindex: "0", role: "application", "aria-roledescription": "waterfall plot", "aria-label": "Best responses, worst to best. Arrows go from bar to bar, Enter selects the model, Shift and Enter adds it." }), waterfall = h("div", { class: "plot" }, fall), fallTip = tooltip(waterfall);
   const legend = h("div", { class: "legend" }), calls = h("div", { class: "legend" });
   const said = h("span", { class: "soft small", role: "status" });
+  const bring = h("button", { type: "button", onclick: () => put(model, { arms: absent().map((a) => frame.header.arms[a].name) }) });
   const clear = h("button", { type: "button", text: "Clear selection", onclick: () => put(model, { selected: [] }) });
   const how = h("p", { class: "soft small" }), table = h("div", { class: "scroll table", tabindex: "0", role: "region", "aria-label": "Arms in figures" });
   const body = h("div", { class: "cols" },
     h("div", {}, h("h4", { text: "Arm, and how many curves" }), search, h("div", { style: { height: "6px" } }), armList.box),
     h("div", {}, h("div", { class: "pictures" },
       h("div", {}, h("h4", { text: "Tumour volume" }), legend, plot), h("div", {}, h("h4", { text: "Best response of each model" }), calls, waterfall)),
-    how, h("div", { class: "say" }, said, clear), table));
+    how, h("div", { class: "say" }, said, bring, clear), table));
   const empty = h("div", { class: "empty", text: "No tumour volumes: this table has no endpoint tumour_volume with a time." });
-  part.root.append(h("div", { class: "tops" }, heading, scale.box, centre.box), note, body, empty);
+  part.root.append(h("div", { class: "tops" }, heading, tissueLabel, scale.box, centre.box), note, body, empty);
 
   const nameOf = (k) => frame.header.subjects[frame.columns.subject_of[k]];
   const armOf = (k) => frame.header.arms[frame.columns.arm_of[k]].name;
@@ -62,12 +66,24 @@ function render({ model, el }) {
     return put(model, { selected: names.every((x) => before.includes(x)) ? before.filter((x) => !names.includes(x)) : [...new Set([...before, ...names])] });
   }
 
+  /** Arms that are not shown though a selected model is in them. */
+  function absent() {
+    const { arm_of: of } = frame.columns, found = new Set();
+    for (let k = 0; k < of.length; k++) if (!arms.includes(of[k]) && chosen.has(nameOf(k))) found.add(of[k]);
+    return [...found].sort((a, b) => a - b);
+  }
+
   function load() {
     frame = unpack(model.get("frame_bytes"));
     heading.textContent = model.get("title") || "Tumour growth";
     note.textContent = model.get("note");
     note.hidden = !model.get("note");
     const some = Boolean(frame && frame.header.arms.length);
+    body.removeAttribute("aria-busy");
+    const { tissues: known = [], total = 0 } = frame?.header || {};
+    tissueLabel.hidden = known.length < 2;
+    tissues.replaceChildren(h("option", { value: "", text: `all, ${whole(total)} curves` }), ...known.map(({ name, n }) => h("option", { value: name, text: `${name}, ${whole(n)}` })));
+    tissues.value = model.get("tissue");
     body.hidden = scale.box.hidden = centre.box.hidden = !some;
     empty.hidden = some;
     if (!some) { frame = null; return; }
@@ -192,10 +208,13 @@ function render({ model, el }) {
       ? h("span", {}, h("span", { class: "swatch square", style: { background: `var(--wb-${color})` } }), `${name}, ${meaning}`) : "")).filter(Boolean));
     if ([...seen].some((i) => i < 0)) calls.append(h("span", {}, h("span", { class: "swatch square", style: { background: "var(--wb-soft)" } }), "not called"));
     how.textContent = `${header.how} ${arms.length > 1 ? "The strip below the bars is the arm. " : ""}Bars beyond +${TOP} % are cut.`;
-    const here = [...new Set(curves.map(nameOf))].filter((name) => chosen.has(name));
+    const here = chosen.size ? [...new Set(curves.map(nameOf))].filter((name) => chosen.has(name)) : [];
     said.textContent = here.length ? `${whole(here.length)} ${here.length === 1 ? "model" : "models"} selected: ${here.slice(0, 5).join(", ")}${here.length > 5 ? " \u2026" : ""}`
       : "Click a curve, a bar or an arm\u2019s name to select; Shift adds.";
     clear.hidden = !chosen.size;
+    const away = chosen.size ? absent().length : 0;
+    bring.hidden = !away;
+    bring.textContent = away === 1 ? "Show the 1 other arm with selected models" : `Show the ${whole(away)} other arms with selected models`;
     const count = (a, i) => curves.filter((k) => columns.arm_of[k] === a && columns.call[k] === i).length;
     const tgi = header.arms.some((arm) => arm.tgi !== null);
     const called = [...seen].some((i) => i >= 0);
@@ -257,7 +276,7 @@ function render({ model, el }) {
   });
   fall.addEventListener("blur", () => { if (frame) { point(null, fallTip); words(); } });
 
-  const quiet = listen(model, { frame_bytes: load, title: load, note: load, arms: refresh, selected: () => { if (frame) draw(); } });
+  const quiet = listen(model, { frame_bytes: load, title: load, note: load, arms: refresh, tissue: () => { tissues.value = model.get("tissue"); }, selected: () => { if (frame) draw(); } });
   part.look();
   load();
   return () => { quiet(); part.close(); };

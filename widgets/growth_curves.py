@@ -3,7 +3,8 @@
 One curve is one subject under one treatment (its arm). Layout of ``frame_bytes`` (container: ``widgets._parts.pack``).
 
 Header: ``version``, ``unit``, ``how`` (what the middle and the bars are, in words), ``control`` (name or null), ``day``
-(of the inhibition, or null), ``subjects`` [name], ``arms`` [{name, n, tgi, tgi_low, tgi_high}].
+(of the inhibition, or null), ``subjects`` [name], ``arms`` [{name, n, tgi, tgi_low, tgi_high}]; ``tissues`` [{name, n}]
+and ``total``, of all curves. Everything else is of the tissue that is shown.
 
 Columns: of the curves ``arm_of`` i2, ``subject_of`` i4, ``call`` i1 (0 CR, 1 PR, 2 SD, 3 PD, -1 not called), ``best``
 f4 (per cent, NaN too short) and ``start`` i4 (curves + 1); of the points ``day`` f4 and ``volume`` f4; of the arms
@@ -19,7 +20,7 @@ import numpy as np
 import polars as pl
 import traitlets as t
 
-from widgets._growth import ENDPOINT, HOW, arms_of, called, curves_of, middles
+from widgets._growth import ENDPOINT, HOW, arms_of, called, curves_of, middles, repeated
 from widgets._parts import esm, pack
 from widgets._selected import Selects
 from widgets.linked import Selection
@@ -63,7 +64,6 @@ def _pack(curves: pl.DataFrame, arms: pl.DataFrame, grids: list[dict[str, np.nda
         columns,
         version=1,
         unit=unit.replace("mm3", "mm\u00b3"),
-        how=HOW,
         **told,
         subjects=subjects,
         arms=[{"name": row.pop("treatment"), **row} for row in arms.to_dicts()],
@@ -78,12 +78,14 @@ class GrowthCurves(Selects, anywidget.AnyWidget):
     outcomes : polars frame of ``tables.OUTCOMES``; endpoint ``tumour_volume`` with ``time_h`` is read, the rest ignored
     calls : subject, treatment, call, where calls were made elsewhere; by default ``workbench.assays.growth`` makes them
     control : the arm that growth inhibition is measured against
+    subjects : subject, tissue: with two tissues or more, one of them can be looked at alone
     selection : what is selected, shared with other widgets
     title, note : heading, and a remark above the plots (such as "Synthetic data"); shown as text
 
     Attributes
     ----------
     arms : names of the arms shown, in the order of their colours
+    tissue : the tissue shown, ``""`` for all; middles and inhibition are then of its curves alone
     selected : names of the selected subjects
 
     Raises
@@ -103,6 +105,7 @@ class GrowthCurves(Selects, anywidget.AnyWidget):
     title = t.Unicode().tag(sync=True)
     note = t.Unicode().tag(sync=True)
     arms = t.List(t.Unicode()).tag(sync=True)
+    tissue = t.Unicode().tag(sync=True)
 
     def __init__(
         self,
@@ -110,6 +113,7 @@ class GrowthCurves(Selects, anywidget.AnyWidget):
         calls: pl.DataFrame | None = None,
         *,
         control: str | None = None,
+        subjects: pl.DataFrame | None = None,
         selection: Selection | None = None,
         title: str = "",
         note: str = "",
@@ -120,18 +124,38 @@ class GrowthCurves(Selects, anywidget.AnyWidget):
             raise TableError(
                 f"control {control!r} is no arm here.{nearest(control, names)} Arms: {sorted(names)[:12]}."
             )
-        arms, day = arms_of(curves, control)
-        self._curves, self._names = curves, arms["treatment"].to_list()
-        grids = [middles(curves.filter(pl.col("treatment") == name)) for name in self._names]
-        first = self._names[:FIRST]
-        super().__init__(
-            frame_bytes=_pack(curves, arms, grids, control=control, day=day),
-            theme=theme(),
-            title=title,
-            note=note,
-            arms=first,
-        )
+        of = pl.DataFrame(schema={"subject": pl.String, "tissue": pl.String}) if subjects is None else subjects
+        of = of.select(pl.col("subject", "tissue").cast(pl.String)).unique("subject", keep="first")
+        self._all = curves.join(of, on="subject", how="left", maintain_order="left")
+        self._control, self._said = control, " ".join(filter(None, [HOW, repeated(outcomes)]))
+        self._names: list[str] = []
+        super().__init__(theme=theme(), title=title, note=note)
+        self._fill()
         self.join(selection)
+
+    @t.observe("tissue")
+    def _fill(self, _: Any = None) -> None:
+        """Arms, middles and inhibition of the tissue that is shown."""
+        own = pl.lit(True) if not self.tissue else pl.col("tissue") == self.tissue
+        self._curves = self._all.filter(own)
+        names = set(self._curves["treatment"])
+        control = self._control if self._control in names else None
+        arms, day = arms_of(self._curves, control)
+        self._names = arms["treatment"].to_list()
+        grids = [middles(self._curves.filter(pl.col("treatment") == name)) for name in self._names]
+        tissues = self._all["tissue"].drop_nulls().value_counts(name="n").sort("tissue").rename({"tissue": "name"})
+        told = {"how": self._said, "tissues": tissues.to_dicts(), "total": len(self._all)}
+        kept = [name for name in self.arms if name in names]
+        with self.hold_trait_notifications():
+            self.frame_bytes = _pack(self._curves, arms, grids, control=control, day=day, **told)
+            self.arms = kept or self._names[:FIRST]
+
+    @t.validate("tissue")
+    def _grown(self, proposal: Any) -> str:
+        value, known = proposal["value"], self._all["tissue"].drop_nulls().unique().sort().to_list()
+        if value and value not in known:
+            raise t.TraitError(f"tissue {value!r} is not among the {len(known)} here.{nearest(value, known)}")
+        return value
 
     @t.validate("arms")
     def _known(self, proposal: Any) -> list[str]:

@@ -52,7 +52,7 @@ const CSS = `
 .wb-study .top .sum span{display:block;}
 .wb-study .cols{display:grid;grid-template-columns:276px minmax(0,1fr);gap:20px;}
 .wb-study .cols>div{min-width:0;}
-.wb-study .strip{display:grid;grid-template-columns:112px minmax(80px,1fr) 212px;gap:0 12px;align-items:center;margin-bottom:5px;}
+.wb-study .strip{display:grid;grid-template-columns:minmax(112px,160px) minmax(80px,1fr) 212px;gap:0 12px;align-items:center;margin-bottom:5px;}
 .wb-study .ask{display:grid;grid-template-columns:42px 1fr 1fr;}
 .wb-study .ask button{border-radius:0;margin-left:-1px;padding:2px 6px;min-height:26px;font-size:12px;font-variant-numeric:tabular-nums;}
 .wb-study .ask button:first-child{border-radius:4px 0 0 4px;margin-left:0;}
@@ -82,6 +82,8 @@ const CSS = `
 const STATES = ["any", "has", "lacks"];
 const SAY = { any: "any", has: "has", lacks: "lacks" };
 
+const plural = (word) => (word.endsWith("s") ? word : `${word}s`);
+
 function render({ model, el }) {
   let frame = null, filters = complete(), shape = null, pass = null, rows = [], tissues = [], strips = [], spot = -1;
   let sorting = { by: "given", down: false }, marked = new Set(), only = false;
@@ -94,7 +96,7 @@ function render({ model, el }) {
   });
   const clear = h("button", { type: "button", text: "Clear filters", onclick: () => set({ tissues: [], modalities: {}, search: "" }) });
   const tissueList = longList({
-    label: "Tissues; Enter adds or removes one", height: 474, rowHeight: 25, multiple: true,
+    label: "Groups; Enter adds or removes one", height: 474, rowHeight: 25, multiple: true,
     picked: (i) => filters.tissues.includes(tissues[i].name),
     pick: (i) => {
       const { name, t } = tissues[i];
@@ -133,7 +135,8 @@ function render({ model, el }) {
   });
   search.addEventListener("keydown", (e) => { if (e.key === "ArrowDown") { table.box.focus(); e.preventDefault(); } });
   const nobody = h("div", { class: "empty none", hidden: true, text: "No subject passes these filters. Loosen or clear one of them." });
-  const body = h("div", { class: "cols" }, h("div", {}, h("h4", { text: "Tissue" }), tissueList.box),
+  const groupHead = h("h4", {}), unknown = () => `${frame.header.group} unknown`;
+  const body = h("div", { class: "cols" }, h("div", {}, groupHead, tissueList.box),
     h("div", { style: { position: "relative" } }, h("h4", { text: "Modality: there or missing, subject by subject" }), matrix,
       h("div", { class: "find" }, search, said, marks), heads, table.box, nobody));
   const empty = h("div", { class: "empty", hidden: true, text: "This study has no subjects yet. Build it from a source, then open it again." });
@@ -157,6 +160,11 @@ function render({ model, el }) {
     const { header, columns } = frame;
     about.textContent = [...header.endpoints.slice(0, 8).map((e) => `${e.label}, ${e.unit}: ${whole(e.n)} values`), ...(header.endpoints.length > 8 ? [`${whole(header.endpoints.length - 8)} more endpoints`] : []), ...(header.treatments === null ? [] : [`${whole(header.treatments)} treatments`])].join(" \u00b7 ");
     shape = arranged(frame);
+    const group = header.group[0].toUpperCase() + header.group.slice(1);
+    groupHead.textContent = group;
+    tissueList.box.setAttribute("aria-label", `${plural(group)}; Enter adds or removes one`);
+    tissueList.box.style.height = `${Math.max(60, Math.min(474, shape.bands.length * 25 + 4))}px`;
+    sums[1].box.hidden = !header.tissues.length;
     strips = header.modalities.map((name, k) => {
       const canvas = h("canvas", { "aria-hidden": "true" });
       const buttons = STATES.map((state) => h("button", { type: "button", value: state, onclick: () => ask(name, state) }));
@@ -167,9 +175,9 @@ function render({ model, el }) {
       return { name, k, canvas, buttons, box };
     });
     if (!strips.length) matrix.replaceChildren(h("p", { class: "soft small bands", text: "No modality: this study holds outcomes alone." }));
-    else matrix.replaceChildren(...strips.map((s) => s.box), h("div", { class: "strip bands" }, h("span", { class: "soft small", text: "tissue" }), bands, h("span", {})));
+    else matrix.replaceChildren(...strips.map((s) => s.box), h("div", { class: "strip bands" }, h("span", { class: "soft small", text: header.group }), bands, h("span", {})));
     const column = (text, kind, by) => h("button", { type: "button", class: kind, value: by, onclick: () => { sorting = { by, down: sorting.by === by ? !sorting.down : kind === "c-num" }; refresh(); } }, text);
-    heads.replaceChildren(column("subject", "c-name", "subject"), column("tissue", "c-tissue", "tissue"),
+    heads.replaceChildren(column("subject", "c-name", "subject"), column(header.group, "c-tissue", "tissue"),
       ...header.modalities.map((name) => h("button", { type: "button", class: "c-mod", value: name, "data-ask": "1", onclick: () => ask(name, STATES[(STATES.indexOf(filters.modalities[name] || "any") + 1) % 3]) })),
       ...(columns.n_treatments ? [column("treatments", "c-num", "n_treatments")] : []), column("outcomes", "c-num", "n_outcomes"));
     refresh();
@@ -192,7 +200,7 @@ function render({ model, el }) {
       total += columns.n_outcomes[i];
       if (pass[i]) { chosen++; outcomes += columns.n_outcomes[i]; seen.add(t); }
     }
-    tissues = shape.bands.map(([t]) => ({ t, name: t < 0 ? "tissue unknown" : header.tissues[t], all: all.get(t), kept: kept.get(t) || 0 }));
+    tissues = shape.bands.map(([t]) => ({ t, name: t < 0 ? unknown() : header.tissues[t], all: all.get(t), kept: kept.get(t) || 0 }));
     tissues.top = Math.max(...tissues.map((t) => t.all));
     tissueList.set(tissues.length, true);
     for (const strip of strips) {
@@ -237,7 +245,7 @@ function render({ model, el }) {
     sums[0].value.textContent = whole(chosen);
     sums[0].note.textContent = free ? "subjects" : `of ${whole(n)} subjects`;
     sums[1].value.textContent = whole([...seen].filter((t) => t >= 0).length);
-    sums[1].note.textContent = free ? "tissues" : `of ${whole(header.tissues.length)} tissues`;
+    sums[1].note.textContent = free ? plural(header.group) : `of ${whole(header.tissues.length)} ${plural(header.group)}`;
     sums[2].value.textContent = whole(outcomes);
     sums[2].note.textContent = free ? "outcomes" : `of ${whole(total)} outcomes`;
     said.textContent = free ? `All ${whole(n)} subjects` : `${whole(chosen)} of ${whole(n)} subjects selected (${fixed((100 * chosen) / n, 1)} %)`;
@@ -299,7 +307,7 @@ function render({ model, el }) {
     const { header, columns } = frame, n = header.subjects.length, r = canvas.getBoundingClientRect();
     spot = shape.order[Math.max(0, Math.min(n - 1, Math.floor(((event.clientX - r.left) / r.width) * n)))];
     const t = columns.tissue_of[spot];
-    canvas.title = `${header.subjects[spot]}, ${t < 0 ? "tissue unknown" : header.tissues[t]}`;
+    canvas.title = `${header.subjects[spot]}, ${t < 0 ? unknown() : header.tissues[t]}`;
   }
 
   const quiet = listen(model, { frame_bytes: load, title: load, filters: refresh, marked: refresh, subject: () => { if (frame) { table.draw(); draw(); } } });

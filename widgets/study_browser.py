@@ -1,7 +1,8 @@
 """Subjects by modalities of a study: what is there, what is missing, and a selection of subjects.
 
 Layout of ``frame_bytes`` (container: ``widgets._parts.pack``); one row is one subject, in the order given.
-Header: ``version``, ``subjects`` [name], ``tissues`` [name], ``modalities`` [name], ``treatments`` (how many, or null),
+Header: ``version``, ``subjects`` [name], ``group`` (the word for what follows), ``tissues`` [name], ``modalities``
+[name], ``treatments`` (how many, or null),
 ``endpoints`` [{label, unit, n}]. Columns: ``tissue_of`` i2 (index into tissues, -1 unknown), ``n_outcomes`` i4,
 ``n_treatments`` i4 (only when outcomes were given), ``has.<k>`` u1 (modality k: 1 there, 0 missing).
 """
@@ -43,7 +44,7 @@ def _checked(presence: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     return frame, modalities
 
 
-def _pack(frame: pl.DataFrame, modalities: list[str], outcomes: pl.DataFrame | None) -> bytes:
+def _pack(frame: pl.DataFrame, modalities: list[str], outcomes: pl.DataFrame | None, group: str) -> bytes:
     tissues = frame["tissue"].drop_nulls().unique().sort()
     codes = frame["tissue"].replace_strict(
         tissues, pl.Series(range(len(tissues)), dtype=pl.Int16), default=-1, return_dtype=pl.Int16
@@ -67,6 +68,7 @@ def _pack(frame: pl.DataFrame, modalities: list[str], outcomes: pl.DataFrame | N
         columns,
         version=1,
         subjects=frame["subject"].to_list(),
+        group=group,
         tissues=tissues.to_list(),
         modalities=modalities,
         treatments=treatments,
@@ -82,6 +84,7 @@ class StudyBrowser(anywidget.AnyWidget):
     presence : polars frame subject, tissue, one Boolean column per modality, n_outcomes (``study.presence()``)
     outcomes : polars frame of ``tables.OUTCOMES``; adds treatments per subject and a line per endpoint
     title : heading, shown as text
+    group : the word for what stands in ``tissue``, where that is something else: "arm", "species"
     selection : shared with other widgets: what they select is marked here, and filters set here select there
 
     Attributes
@@ -119,10 +122,12 @@ class StudyBrowser(anywidget.AnyWidget):
         outcomes: pl.DataFrame | None = None,
         title: str = "",
         selection: Selection | None = None,
+        *,
+        group: str = "tissue",
     ) -> None:
         self._frame, self._modalities = _checked(presence)
         self._tissues = self._frame["tissue"].drop_nulls().unique().sort().to_list()
-        packed = _pack(self._frame, self._modalities, outcomes)
+        packed = _pack(self._frame, self._modalities, outcomes, group)
         self.selection: Selection | None = None
         super().__init__(frame_bytes=packed, theme=theme(), title=title, filters={})
         self.selected = self.selection_frame()["subject"].to_list()

@@ -147,12 +147,16 @@ def test_pages_are_served_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) 
     assert serving(5123)[1]["BOKEH_ALLOW_WS_ORIGIN"] == "hub.example:443"
 
 
-def test_the_verb_pages_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verb_pages_becomes_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     ran: list[list[str]] = []
     monkeypatch.setattr(os, "execve", lambda path, line, environment: ran.append(line))
     main(["--port", "5123"])
     assert ran[0][1:4] == ["-m", "panel", "serve"]
+    said = capsys.readouterr().err
+    assert "http://127.0.0.1:5123/response\n" in said and "http://127.0.0.1:5123/study\n" in said  # every page
+    main(["--port", "5123", "--prefix", "proxy/"])
+    assert "http://127.0.0.1:5123/proxy/study\n" in capsys.readouterr().err
     assert command(5123, "/x")[1:] == ["-m", "widgets.dashboards", "--port", "5123", "--prefix", "/x"]
     assert command(5123, origins=["127.0.0.1:8"])[-2:] == ["--origin", "127.0.0.1:8"]
     assert main(["--port", "many"]) == 2 and main(["--port", "-1"]) == 2 and main(["--help"]) == 0
-    assert len(ran) == 1
+    assert len(ran) == 2

@@ -14,7 +14,8 @@ import pytest
 from tests.dashboards import planted
 from tests.widgets import planted_study
 from widgets._study import audit
-from widgets._study.tabs import TABS, flat
+from widgets._study.contents import flat
+from widgets._study.tabs import TABS
 from widgets.dashboards import serving
 from widgets.dashboards.study import StudyPage, page
 from widgets.linked import Selection
@@ -68,9 +69,9 @@ def test_the_picker_lists_the_studies_of_the_home_and_opens_them() -> None:
 
 def test_a_tab_is_made_when_it_is_first_looked_at(whole: StudyPage) -> None:
     book = tabs(whole)
-    assert [bool(room.objects) for room in book] == [True] + [False] * 7
+    assert [bool(room.objects) for room in book] == [name == "Overview" for name in NAMES]
     growth = look(whole, "Growth")
-    assert [bool(room.objects) for room in book] == [True, False, False, True, False, False, False, False]
+    assert [bool(room.objects) for room in book] == [name in ("Overview", "Growth") for name in NAMES]
     book.active = 0
     assert look(whole, "Growth") is growth
 

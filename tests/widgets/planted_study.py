@@ -111,14 +111,14 @@ def findings(names: tuple[str, ...] = ("A549", "PC-9"), what: str = "Two values 
          "where": "outcomes", "rows": [], "names": [], **shared},
         {"check": "outliers", "family": "quality", "severity": "error", "confidence": 0.97, "what": what,
          "where": "viability", "rows": [0, 1], "names": [], **shared},
-        {"check": "two names", "family": "leakage", "severity": "warning", "confidence": 0.8, "what": "One line, twice.",
+        {"check": "two names", "family": "leakage", "severity": "warning", "confidence": 0.8, "what": "One line twice.",
          "where": "subjects", "rows": [], "names": list(names), **shared},
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=dict(tables.FINDINGS.columns))
 
 
 def write(name: str = "everything", hostile: bool = False, leave_out: tuple[str, ...] = ()) -> Study:
-    """A study with dose-response points, tumours and animals; ``leave_out``: "viability", "tumour_volume", "animals"."""
+    """A study with dose-response points, tumours, animals; ``leave_out``: "viability", "tumour_volume", "animals"."""
     from anndata import AnnData
 
     lines = [HOSTILE if hostile and line == "A549" else line for line in LINES]

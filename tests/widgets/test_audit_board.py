@@ -52,7 +52,7 @@ def test_nothing_found_is_an_answer_only_if_something_was_looked_for() -> None:
 
 
 def test_what_is_no_finding_is_refused() -> None:
-    with pytest.raises(TableError, match="column 'severity' .* is missing"):
+    with pytest.raises(TableError, match=r"column 'severity' .* is missing"):
         AuditBoard(planted_study.findings().drop("severity"))
     with pytest.raises(TableError, match="severity 'fatal' is not known"):
         AuditBoard(planted_study.findings().with_columns(severity=pl.lit("fatal")))

@@ -89,8 +89,16 @@ def test_units_are_converted_and_several_curves_of_a_pair_are_said(points: pl.Da
     assert widget.reading["predicted"][0] == pytest.approx(0.5, abs=0.04)
     twice = pl.concat([points, points.filter(pl.col("dose") > 0.01).with_columns(site=pl.lit("elsewhere"))])
     widget = DoseResponse(twice)
-    assert all("the longest of 2 curves of this pair" in flags for flags in widget.shown["flags"])
+    assert all("one of 2 curves of this pair" in " ".join(flags) for flags in widget.shown["flags"])
     assert unpack(widget.frame_bytes)[1]["start"].tolist() == [0, 18, 36, 54, 72]
+
+
+def test_of_curves_of_one_length_that_of_the_longest_exposure_is_drawn(points: pl.DataFrame) -> None:
+    early = points.with_columns(time_h=24.0, value=pl.lit(1.0))  # nothing has happened after a day
+    widget = DoseResponse(pl.concat([early, points.with_columns(time_h=72.0)]))
+    widget.one, widget.others, widget.dose = "Erlotinib", ["A549"], 0.1
+    assert "one of 2 curves of this pair, that after 72 h" in widget.shown["flags"][0]
+    assert widget.reading["predicted"][0] == pytest.approx(0.5, abs=0.04)
 
 
 def test_no_points_make_an_empty_widget() -> None:

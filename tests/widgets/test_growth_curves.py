@@ -75,6 +75,38 @@ def test_arms_are_picked_and_unknown_ones_refused() -> None:
         GrowthCurves(mixed)
 
 
+def test_a_tissue_is_looked_at_alone() -> None:
+    names = [f"{arm} {k}" for arm in planted_study.RATES for k in range(6)]
+    tissue = ["lung" if int(name[-1]) < 3 else planted.HOSTILE for name in names]
+    subjects = pl.DataFrame({"subject": names, "tissue": tissue})
+    widget = GrowthCurves(planted_study.volumes(), control="vehicle", subjects=subjects)
+    header, columns = unpack(widget.frame_bytes)
+    assert sorted((t["name"], t["n"]) for t in header["tissues"]) == sorted([("lung", 9), (planted.HOSTILE, 9)])
+    assert (header["total"], len(columns["arm_of"])) == (18, 18)
+    whole = {arm["name"]: arm["tgi"] for arm in header["arms"]}
+    widget.arms = ["works"]
+    widget.tissue = "lung"
+    header, columns = unpack(widget.frame_bytes)
+    assert widget.arms == ["works"] and header["total"] == 18 and len(columns["arm_of"]) == 9
+    assert set(widget.shown["subject"]) == {"works 0", "works 1", "works 2"}
+    slow = {arm["name"]: arm["tgi"] for arm in header["arms"]}
+    assert slow["slows"] != whole["slows"]  # against the controls of this tissue
+    with pytest.raises(traitlets.TraitError, match="Did you mean 'lung'"):
+        widget.tissue = "lungs"
+    alone, _ = unpack(GrowthCurves(planted_study.volumes()).frame_bytes)
+    assert alone["tissues"] == []
+
+
+def test_days_measured_twice_are_averaged_and_named() -> None:
+    frame = planted_study.volumes()
+    again = frame.filter((pl.col("subject") == "works 0") & (pl.col("time_h") == 0)).with_columns(value=pl.lit(400.0))
+    twice = GrowthCurves(pl.concat([frame, again]))
+    header, _ = unpack(twice.frame_bytes)
+    assert "Measured more than once on 1 day, of which the mean is drawn: works 0." in header["how"]
+    assert twice._curves.filter(subject="works 0")["volume"][0][0] == 300
+    assert "more than once" not in unpack(GrowthCurves(frame).frame_bytes)[0]["how"]
+
+
 def test_no_tumours_make_an_empty_widget() -> None:
     for frame in (empty(OUTCOMES), planted_study.points()):
         assert unpack(GrowthCurves(frame).frame_bytes)[0]["arms"] == []

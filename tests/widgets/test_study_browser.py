@@ -104,3 +104,10 @@ def test_hostile_names_filter_like_any_other() -> None:
     browser.subject = planted.HOSTILE
     with pytest.raises(traitlets.TraitError, match="is not in this study"):
         browser.subject = "nobody"
+
+
+def test_the_group_may_be_something_else_than_the_tissue() -> None:
+    frame = planted.presence()
+    assert unpack(StudyBrowser(frame).frame_bytes)[0]["group"] == "tissue"
+    header, _ = unpack(StudyBrowser(frame, group="arm").frame_bytes)
+    assert header["group"] == "arm" and "lung" in header["tissues"]

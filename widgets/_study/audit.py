@@ -10,7 +10,7 @@ import panel as pn
 import polars as pl
 
 from widgets._response.controls import html
-from widgets._response.markup import tag
+from widgets._response.markup import Markup, tag
 from widgets._response.pieces import problem
 
 
@@ -74,20 +74,29 @@ def board(opened: Any) -> Any:
     if found.wait(0.3):
         room.objects = [_shown(opened, found)]
         return room
-    told = html(tag("p", "The checks are running."))
+    told = html(_told(found))
     room.objects = [told]
 
     def look() -> None:
-        if found.done:
-            room.objects = [_shown(opened, found)]
+        if opened.closed:  # another study is in sight by now
             watch.stop()
+        elif found.done:
+            watch.stop()
+            room.objects = [_shown(opened, found)]
         else:
-            percent = f"The checks are running: {100 * found.fraction:.0f} %"
-            told.object = tag("p", percent + (f", {found.doing}" if found.doing else ""), role="status")
+            told.object = _told(found)
 
     watch = pn.state.add_periodic_callback(look, period=400)
     look()
     return room
+
+
+def _told(found: Audit) -> Markup:
+    """How far the checks are, as a bar and in words."""
+    percent = f"{100 * found.fraction:.0f}"
+    said = f"The checks are running: {percent} %" + (f", {found.doing.replace('_', ' ')}" if found.doing else "")
+    bar = tag("progress", max="100", value=percent, aria_label="How far the checks are", style="width:100%")
+    return tag("div", tag("p", said, role="status"), bar)
 
 
 def _shown(opened: Any, found: Audit) -> Any:

@@ -12,6 +12,7 @@ from widgets import _mirror
 from widgets._response.controls import html
 from widgets._response.markup import Markup, table, tag
 from widgets._study import audit
+from widgets._study.contents import contents, flat, grouped, moment
 from widgets.linked import Selection
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class Opened:
     selection : what is selected, in every tab
     note : a remark for every widget; says so where the data are synthetic
     widgets : every notebook widget made so far, to be let go of when another study is opened
+    closed : has another study been opened since?
     """
 
     def __init__(self, study: Study, selection: Selection) -> None:
         self.study, self.selection = study, selection
         self.widgets: list[Any] = []
+        self.closed = False
         told = json.dumps(study.provenance, default=str).lower()
         self.note = SYNTHETIC if "synthetic" in told else ""
 
@@ -49,6 +52,7 @@ class Opened:
 
     def close(self) -> None:
         """Let go of the widgets: ipywidgets and the Selection would keep them for ever."""
+        self.closed = True
         for widget in self.widgets:
             if hasattr(widget, "leave"):
                 widget.leave()
@@ -67,7 +71,7 @@ def declare() -> None:
 
     _mirror.declare(
         widgets.StudyBrowser, widgets.EmbeddingExplorer, widgets.DoseResponse, widgets.GrowthCurves,
-        widgets.AnimalStudy, widgets.AuditBoard, widgets.CohortBuilder,
+        widgets.Exposure, widgets.AnimalStudy, widgets.AuditBoard, widgets.CohortBuilder,
     )  # fmt: skip
 
 
@@ -76,35 +80,12 @@ def overview(opened: Opened) -> Any:
     from widgets.study_browser import StudyBrowser
 
     study = opened.study
-    files = study.manifest["files"]
-    modalities = [
-        (name, facts.get("axis", ""), " x ".join(f"{n:,}" for n in facts["schema"]["shape"]), facts["units"]["X"])
-        for name in study.modalities
-        for facts in [files[f"modalities/{name}.h5ad"]]
-    ]
-    units = study.rows.group_by(pl.col("endpoint", "unit").cast(pl.String)).agg(
-        pl.len().alias("rows"), pl.col("subject").n_unique(), pl.col("treatment").n_unique().alias("treatments")
-    )
-    endpoints = [(e, u, f"{n:,}", f"{s:,}", f"{d:,}") for e, u, n, s, d in units.sort("endpoint").iter_rows()]
+    presence, group = grouped(study)
     parts: list[Any] = []
     if opened.note:
         parts.append(html(tag("p", opened.note, class_="problem")))
-    parts.append(opened.show(StudyBrowser(study.presence(), study.outcomes, selection=opened.selection)))
-    drawn = [
-        table(["Modality", "rows are", "rows x columns", "unit"], modalities, "Modalities", "left compact")
-        if modalities
-        else tag("p", "This study has no modality: it holds outcomes alone.", class_="problem"),
-        table(["Endpoint", "unit", "rows", "subjects", "treatments"], endpoints[:200], "Endpoints", "left compact"),
-    ]
-    if records := list(study.records):
-        rows = [(name, f"{files[f'records/{name}.parquet'].get('rows', 0):,}") for name in records]
-        drawn.append(
-            table(["Further table", "rows"], rows, "Further tables, as their source wrote them", "left compact")
-        )
-    if "unread" in records and len(unread := study.record("unread")):
-        rows_of = [tuple(map(str, row)) for row in unread.head(200).iter_rows()]
-        drawn.append(table([c.capitalize() for c in unread.columns], rows_of, "What could not be read", "left compact"))
-    parts.append(html(tag("div", *drawn, class_="pair")))
+    parts.append(opened.show(StudyBrowser(presence, study.outcomes, selection=opened.selection, group=group)))
+    parts.append(html(contents(study)))
     return pn.Column(*parts, sizing_mode="stretch_width")
 
 
@@ -143,7 +124,22 @@ def growth(opened: Opened) -> Any:
     rows = opened.study.outcomes.filter(pl.col("endpoint").cast(pl.String) == ENDPOINT)
     arms = rows["treatment"].cast(pl.String).unique().to_list()
     control = next((arm for word in CONTROLS for arm in sorted(arms) if arm.strip().lower() == word), None)
-    return opened.show(GrowthCurves(rows, control=control, selection=opened.selection, note=opened.note))
+    people = opened.study.subjects
+    if "tissue_name" in people.columns:  # in words where the source gives both
+        people = people.with_columns(tissue=pl.coalesce("tissue_name", "tissue"))
+    return opened.show(
+        GrowthCurves(rows, control=control, subjects=people, selection=opened.selection, note=opened.note)
+    )
+
+
+def exposure(opened: Opened) -> Any:
+    """Concentrations over time."""
+    from widgets.exposure import PREFIX, Exposure
+
+    if not (found := [e for e in opened.endpoints() if e.startswith(PREFIX)]):
+        raise Absent(f"This study has no concentrations over time: no endpoint that begins with {PREFIX.strip()}.")
+    rows = opened.study.outcomes.filter(pl.col("endpoint").cast(pl.String).is_in(found))
+    return opened.show(Exposure(rows, opened.study.subjects, selection=opened.selection, note=opened.note))
 
 
 def animals(opened: Opened) -> Any:
@@ -166,7 +162,7 @@ def cohorts(opened: Opened) -> Any:
 
     def tell(_: Any = None) -> None:
         found = builder.study.cohorts.values()
-        rows = [(c.name, c.axis, f"{len(c.members):,}", c.note, f"{c.when}, {c.who}") for c in found]
+        rows = [(c.name, c.axis, f"{len(c.members):,}", c.note, f"{moment(c.when)}, {c.who}") for c in found]
         listed.object = (
             table(["Cohort", "of", "members", "note", "saved"], rows, "Saved cohorts", "left compact")
             if rows
@@ -181,10 +177,10 @@ def cohorts(opened: Opened) -> Any:
 def provenance(opened: Opened) -> Any:
     """Where the content came from, every file with its digest, and what happened to the study."""
     study = opened.study
-    facts = [("Study", study.name), ("Digest (SHA-256 of the manifest)", study.digest), *flat(study.provenance)]
+    facts = [("Study", study.name), ("Digest (SHA-256 of the manifest)", study.digest), *_spaced(study.provenance)]
     files = [(name, f"{f['size']:,}", f["sha256"]) for name, f in sorted(study.manifest["files"].items())]
     journal = [
-        (e.get("when", ""), str(e.get("event", "")), str(e.get("who", "")), str(e.get("hash", ""))[:16])
+        (moment(e.get("when", "")), str(e.get("event", "")), str(e.get("who", "")), str(e.get("hash", ""))[:16])
         for e in study.journal
     ]
     return html(
@@ -202,18 +198,8 @@ def provenance(opened: Opened) -> Any:
     )
 
 
-def flat(found: Any, before: str = "", most: int = 60) -> list[tuple[str, str]]:
-    """Nested JSON as (place, value) pairs, at most ``most``; lists of plain values stay one value."""
-    if isinstance(found, dict):
-        pairs = [
-            p for key, value in found.items() for p in flat(value, f"{before} > {key}" if before else str(key), most)
-        ]
-    elif isinstance(found, list) and any(isinstance(v, dict | list) for v in found):
-        pairs = [p for i, value in enumerate(found) for p in flat(value, f"{before} > {i + 1}", most)]
-    else:
-        text = ", ".join(map(str, found)) if isinstance(found, list) else str(found)
-        pairs = [(before, text if len(text) < 600 else f"{text[:600]} \u2026")]
-    return pairs if len(pairs) <= most else [*pairs[:most], (before or "further", f"{len(pairs) - most} more entries")]
+def _spaced(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(place.replace("_", " "), said) for place, said in flat(found)]
 
 
 TABS = {
@@ -221,6 +207,7 @@ TABS = {
     "Embedding": embedding,
     "Dose response": dose_response,
     "Growth": growth,
+    "Exposure": exposure,
     "Animals": animals,
     "Audit": audit.board,
     "Cohorts": cohorts,

@@ -26,6 +26,11 @@ def command(port: int, prefix: str = "", origins: list[str] | None = None) -> li
     return line + [word for origin in origins or [] for word in ("--origin", origin)]
 
 
+def pages() -> list[Path]:
+    """The file of every page, by name; ``study.py`` is shown at ``/study``."""
+    return sorted(p for p in HERE.glob("*.py") if not p.stem.startswith("_"))
+
+
 def serving(port: int, prefix: str = "", origins: list[str] | None = None) -> tuple[list[str], dict[str, str]]:
     """Panel's command line, and the environment that says who may open its websocket.
 
@@ -34,8 +39,7 @@ def serving(port: int, prefix: str = "", origins: list[str] | None = None) -> tu
     guesses the address comes from elsewhere and is refused. ``BOKEH_ALLOW_WS_ORIGIN`` set outside goes before the
     defaults: a hub under its own name needs it.
     """
-    pages = sorted(str(p) for p in HERE.glob("*.py") if not p.stem.startswith("_"))
-    line = [sys.executable, "-m", "panel", "serve", *pages, "--address", "127.0.0.1", "--port", str(port)]
+    line = [sys.executable, "-m", "panel", "serve", *map(str, pages()), "--address", "127.0.0.1", "--port", str(port)]
     if prefix.strip("/"):
         line += ["--prefix", "/" + prefix.strip("/"), "--use-xheaders"]
     known = os.environ.get("BOKEH_ALLOW_WS_ORIGIN")
@@ -59,7 +63,9 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"workbench pages: --port {given.port} is not a port; give 1024 to 65535.\n")
         return 2
     line, environment = serving(given.port, given.prefix, given.origin)
-    sys.stderr.write(f"pages: http://127.0.0.1:{given.port}{given.prefix.rstrip('/')}/response (Ctrl-C ends)\n")
+    under = given.prefix.strip("/") and f"/{given.prefix.strip('/')}"
+    addresses = [f"  http://127.0.0.1:{given.port}{under}/{page.stem}" for page in pages()]
+    sys.stderr.write("\n".join(["Pages, on this machine only (Ctrl-C ends):", *addresses, ""]))
     sys.stderr.flush()
     # the server takes this process's place: what is sent to one is sent to the other, and nothing is left behind
     os.execve(line[0], [*line, *(["--show"] if given.show else [])], environment)

@@ -163,10 +163,9 @@ def shown(make: Callable[[], Any]) -> Any:
 def title(opened: Opened) -> Markup:
     """Name, size and digest of a study in two lines above everything."""
     study = opened.study
-    counts = [
-        f"{study.subjects.height:,} subjects",
-        f"{study.treatments.height:,} treatments",
-        f"{study.rows.height:,} outcomes",
+    sizes = [("subject", study.subjects.height), ("treatment", study.treatments.height), ("outcome", study.rows.height)]
+    counts = [f"{n:,} {noun}{'' if n == 1 else 's'}" for noun, n in sizes]
+    counts += [
         f"{len(study.modalities)} {'modality' if len(study.modalities) == 1 else 'modalities'}",
         f"digest {study.digest[:12]}",
     ]
