@@ -145,6 +145,19 @@ def lay_out(backed: Backed) -> pl.DataFrame:
     )
 
 
+def explore(folder: Path) -> int:
+    """Open the study in the explorer itself, coloured by cluster, and wait for its picture; the points it shows."""
+    from widgets import EmbeddingExplorer
+    from widgets._parts import unpack
+
+    explorer = EmbeddingExplorer(Study.open(folder), modality="cells", colour="cluster")
+    if (state := explorer.wait()) != "ready":
+        raise RuntimeError(f"the explorer is {state}: {explorer.message}")
+    explorer.picked = np.arange(1000)
+    assert len(explorer.selected) > 0
+    return len(unpack(explorer.frame_bytes)[1]["x"])
+
+
 def train(backed: Backed, checkpoint: Path, memory: int) -> float:
     """One epoch of a classifier of clusters on all subjects but the last; its accuracy on the last one's cells."""
     subjects, _ = backed.codes("subject")
@@ -244,6 +257,9 @@ def main() -> int:
         frame = pl.read_parquet(drawn)
         assert frame.height == backed.shape[0]
         stage(f"laid out, {frame.height:,} points, {frame.estimated_size('mb'):.0f} MB", start)
+        start = time.perf_counter()
+        shown = explore(study_folder)
+        stage(f"explorer open, {shown:,} points drawn from disk", start)
         start = time.perf_counter()
         accuracy = train(backed, given.folder / "epoch.pt", 2**28)
         stage("one epoch trained and judged", start)
