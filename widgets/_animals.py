@@ -18,6 +18,7 @@ NORMAL = (
 DOMAINS = {"mi": "microscopic", "ma": "macroscopic", "cl": "clinical signs"}
 ORGAN_WEIGHT = re.compile(r"^(weight|owbw|owbr|organ weight)\b", re.IGNORECASE)
 EXPOSURE = "concentration"
+POOLED = " of the pool"  # ends the names of endpoints measured on a cage, whose value stands at each of its animals
 _SEX = re.compile(r"^(?:females?|males?|[mf])\b[\s,:-]*|[\s,:-]+(?:females?|males?|[mf])$", re.IGNORECASE)
 
 
@@ -100,6 +101,26 @@ def one_measure(rows: pl.DataFrame, endpoint: str, day: float | None) -> pl.Data
     return own.sort("day", maintain_order=True).unique("subject", keep="last", maintain_order=True)
 
 
+def cages(pooldef: pl.DataFrame | None) -> dict[str, str]:
+    """The cage (pool, or pools) of each animal, from SEND's POOLDEF; empty without one."""
+    if pooldef is None or not {"POOLID", "USUBJID"} <= set(pooldef.columns):
+        return {}
+    own = pooldef.group_by("USUBJID").agg(pl.col("POOLID").cast(pl.String).unique().sort().str.join(", "))
+    return dict(own.iter_rows())
+
+
+def one_a_cage(values: pl.DataFrame, cage_of: dict[str, str]) -> pl.DataFrame:
+    """One row a cage: what was measured once must not count once for every animal of it.
+
+    The row stands at the cage's first animal. Without ``cage_of``, animals of one arm, sex and day with one value
+    count as one cage: never too many, perhaps too few.
+    """
+    cage = pl.Series("cage", [cage_of.get(s) or repr(v) for s, v in values.select("subject", "value").iter_rows()])
+    kept = values.with_columns(cage.cast(pl.String)).group_by("cage", "sex", "group", "day", maintain_order=True)
+    rest = [pl.col(c).first() for c in values.columns if c not in ("sex", "group", "day", "value")]
+    return kept.agg(*rest, pl.col("value").mean()).select(values.columns)
+
+
 def compared(values: pl.DataFrame, against: list[int | None]) -> pl.DataFrame:
     """Arms of one measure: sex, group, n, mean, low, high, fold (of the control's mean), p, verdict.
 
@@ -117,7 +138,8 @@ def compared(values: pl.DataFrame, against: list[int | None]) -> pl.DataFrame:
         samples = {g: own.filter(pl.col("group") == g)["value"].to_numpy() for g in own["group"].unique().sort()}
         for base in {a for a in against if a is not None and len(samples.get(a, ())) >= 3}:
             asked = [g for g in samples if against[g] == base and g != base and len(samples[g]) >= 3]
-            if asked and any(np.ptp(samples[g]) > 0 for g in (base, *asked)):
+            apart = max((np.ptp(samples[g]) for g in (base, *asked)), default=0.0)
+            if asked and apart > 1e-9 * max(np.abs(samples[g]).max() for g in (base, *asked)):
                 rng = np.random.default_rng(0)  # its integral is drawn: the same numbers give the same p
                 test = stats.dunnett(*(samples[g] for g in asked), control=samples[base], rng=rng)
                 p.update({(sex, g): float(v) for g, v in zip(asked, test.pvalue, strict=True)})

@@ -92,6 +92,7 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
             for domain, table in tables.items()
             for row in animals.findings(domain, table, self._people, self._arms["against"].to_list())
         ]
+        self._cages = animals.cages(study.record(records["pooldef"]) if "pooldef" in records else None)
         counts = self._rows.group_by("endpoint", "unit").agg(pl.col("subject").n_unique().alias("n"))
         self._measures = [
             {"endpoint": e, "label": e, "unit": u, "kind": _kind(e), "n": int(n)}
@@ -118,8 +119,12 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
 
     @property
     def values(self) -> pl.DataFrame:
-        """One row an animal of the picked measure: subject, sex, group (the arm), unit, day, value, censored."""
-        return animals.one_measure(self._rows, self.measure, None if self.day <= LAST else self.day)
+        """One row an animal of the picked measure: subject, sex, group (the arm), unit, day, value, censored.
+
+        What was measured by cage (food) has one row a cage, at its first animal.
+        """
+        found = animals.one_measure(self._rows, self.measure, None if self.day <= LAST else self.day)
+        return animals.one_a_cage(found, self._cages) if self.measure.endswith(animals.POOLED) else found
 
     @property
     def compared(self) -> pl.DataFrame:
@@ -195,6 +200,8 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
             if self._arms["against"].is_not_null().any()
             else "Bars are means with 95 % t intervals. No arm has a dose of 0, so nothing is compared with a control."
         )
+        if self.measure.endswith(animals.POOLED):
+            said = "Measured by cage: one point is one cage, and n counts cages. " + said
         return pack(
             {
                 "group": values["group"].to_numpy().astype(np.int8),

@@ -13,6 +13,7 @@ from scipy import stats
 from tests.real import shared
 from tests.widgets import planted, planted_study
 from widgets import AnimalStudy, Selection
+from widgets import _animals as animals
 from widgets._parts import unpack
 
 
@@ -143,3 +144,34 @@ def test_published_animal_studies_are_drawn(name: str, tmp_path: Path) -> None:
     assert [p["there"] for p in header["parts"] if "MI" in p["name"]] == [True]
     found = widget.findings
     assert (found["n"] <= found["of"]).all() and found["n"].sum() > 0
+
+
+def test_what_a_cage_ate_counts_once() -> None:
+    """Twelve animals in four cages a group are four values: counted twelve times, any difference would be sure."""
+    rows = [
+        (f"a{g}{c}{k}", "M", g, "food of the pool", "g", 7.0, 20.0 + g + c, 0)
+        for g in (0, 1)
+        for c in range(4)
+        for k in range(3)
+    ]
+    names = ["subject", "sex", "group", "endpoint", "unit", "day", "value", "censored"]
+    values = pl.DataFrame(rows, schema=names, orient="row")
+    pooldef = pl.DataFrame({"POOLID": [f"P{s[1:3]}" for s in values["subject"]], "USUBJID": values["subject"]})
+    for cage_of in (animals.cages(pooldef), {}):
+        once = animals.one_a_cage(values, cage_of)
+        assert once.columns == names and once["value"].to_list() == [20.0, 21, 22, 23, 21, 22, 23, 24]
+        found = animals.compared(once, [None, 0])
+        assert found["n"].to_list() == [4, 4] and found["verdict"].to_list() == [None, "no difference shown"]
+    assert animals.compared(values, [None, 0])["verdict"].to_list() == [None, "higher"]
+
+
+def test_values_that_are_all_the_same_are_not_tested() -> None:
+    values = pl.DataFrame(
+        {
+            "subject": list("abcdef"),
+            "sex": "M",
+            "group": [0, 0, 0, 1, 1, 1],
+            "value": [1.0, 1.0, 1.0, 1.0, 1.0, 1 + 1e-15],
+        }
+    )
+    assert animals.compared(values, [None, 0])["p"].to_list() == [None, None]
