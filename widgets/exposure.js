@@ -10,7 +10,7 @@ const EXPOSURE_CSS = `
 .wb-exposure select{max-width:min(420px,100%);}
 .wb-exposure .say{display:flex;gap:10px;align-items:center;flex-wrap:wrap;min-height:30px;margin:4px 0 8px;}
 .wb-exposure tbody tr.on{background:var(--wb-tint);}
-.wb-exposure tbody th{min-width:150px;}
+.wb-exposure tbody th{min-width:190px;}
 .wb-exposure table.plain tbody td{vertical-align:middle;}
 `;
 

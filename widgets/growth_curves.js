@@ -13,6 +13,7 @@ const GROWTH_CSS = `
 .wb-growth .legend{margin:4px 0 8px;min-height:20px;}
 .wb-growth .legend button{border:0;background:none;padding:0 2px;min-height:22px;font-size:12px;}
 .wb-growth .table{margin-top:14px;}
+.wb-growth tbody th{min-width:110px;}
 .wb-growth .calls{display:inline-flex;width:110px;height:11px;border-radius:2px;overflow:hidden;vertical-align:middle;}
 .wb-growth .say{display:flex;gap:10px;align-items:center;flex-wrap:wrap;min-height:30px;margin-top:6px;}
 @container (max-width:1000px){.wb-growth .pictures{grid-template-columns:1fr;}}

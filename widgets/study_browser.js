@@ -60,8 +60,8 @@ const CSS = `
 .wb-study .ask button[aria-pressed=true]{position:relative;z-index:1;}
 .wb-study .bands{margin:1px 0 14px;}
 .wb-study .tissue .name{flex:1 1 auto;}
-.wb-study .tissue .bar{flex:0 0 58px;}
-.wb-study .tissue .num{flex:0 0 82px;}
+.wb-study .tissue .bar{flex:0 0 46px;}
+.wb-study .tissue .num{flex:0 0 auto;min-width:34px;}
 .wb-study .find{display:flex;gap:12px;align-items:center;margin-bottom:7px;}
 .wb-study .find input{max-width:270px;}
 .wb-study .heads{display:flex;gap:8px;padding:0 10px 4px 10px;align-items:flex-end;}
@@ -222,7 +222,7 @@ function render({ model, el }) {
         b.classList.toggle("on", state !== "any");
       } else {
         const mine = sorting.by === b.value;
-        b.textContent = { n_outcomes: "outcomes", n_treatments: "treatments" }[b.value] || b.value;
+        b.textContent = { n_outcomes: "outcomes", n_treatments: "treatments", tissue: header.group }[b.value] || b.value;
         if (mine) b.textContent += sorting.down ? " \u2193" : " \u2191";
         b.classList.toggle("on", mine);
         b.setAttribute("aria-label", `Sort by ${b.textContent}`);

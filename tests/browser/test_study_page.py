@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.browser.conftest import free_port
 from tests.browser.test_hostile import unharmed
 from tests.browser.test_panel import clean, pick
-from tests.widgets import planted_study
+from tests.widgets import planted_exposure, planted_study
 from tests.widgets.planted import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,6 +130,66 @@ def test_the_audit_fills_its_board_and_cohorts_and_provenance_are_there(
     tab(page, "Provenance")
     page.get_by_text("synthetic numbers, planted truth").wait_for()
     assert page.get_by_text("made for a test").count() == 1
+    assert clean(guard) == []
+
+
+def test_concentrations_are_drawn_by_arm_and_a_tissue_of_tumours_alone(
+    page: Any, served: str, guard: Any, picture: Callable[..., None], _module_home: Path
+) -> None:
+    planted_exposure.write("exposed")
+    page.goto(f"{served}?study=exposed")
+    page.get_by_role("heading", name="exposed").wait_for()
+    page.locator(".wb-study").get_by_role("listbox", name="Arms; Enter").wait_for()  # no tissue tells them apart
+    tab(page, "Exposure")
+    exposure = page.locator(".wb-exposure")
+    exposure.get_by_role("button", name="arm high, 100 mg/kg").last.click()
+    page.get_by_text("3 subjects selected: rat 100 0").first.wait_for()
+    assert "1000 (900 to 1100)" in exposure.locator("tbody tr.on").inner_text()
+    exposure.get_by_label("occasion").select_option(label="day 28 of the study")
+    exposure.locator(".body:not([aria-busy])").wait_for()
+    exposure.get_by_role("application").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 subject selected: rat 10 0").wait_for()
+    picture(page, "study_exposure")
+    tab(page, "Growth")
+    growth = page.locator(".wb-growth")
+    growth.get_by_role("button", name="works").wait_for()
+    growth.get_by_label("Tissue").select_option(label="lung, 9")
+    growth.locator("tbody tr", has_text="works").get_by_role("cell", name="3", exact=True).first.wait_for()
+    assert clean(guard) == []
+
+
+def test_a_thousand_findings_are_read_check_by_check(
+    page: Any, launch: Callable[..., None], guard: Any, picture: Callable[..., None], tmp_path: Path
+) -> None:
+    app = tmp_path / "board.py"
+    app.write_text(
+        "import panel as pn, polars as pl\nfrom tests.widgets import planted_study\n"
+        "from widgets import AuditBoard\nfrom widgets._mirror import in_panel\npn.extension()\n"
+        "one = planted_study.findings()\n"
+        "errors = pl.concat([one.filter(severity='error').with_columns(what=pl.lit(f'Row {i}.'), names=[f'line {i}'])\n"
+        "                    for i in range(1000)])\n"
+        "in_panel(AuditBoard(pl.concat([one, errors]))).servable()\n"
+    )
+    port = free_port()
+    line = [sys.executable, "-m", "panel", "serve", str(app), "--address", "127.0.0.1", "--port", str(port)]
+    launch(line, f"http://127.0.0.1:{port}/board", env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    page.goto(f"http://127.0.0.1:{port}/board")
+    board = page.locator(".wb-audit")
+    board.get_by_text("All 1,003 findings, under 3 headings").wait_for()
+    assert board.locator(".finding").count() == 2  # those that are alone of their check
+    fold = board.get_by_role("button", name="Error: outliers, 1,001 findings")
+    assert fold.get_attribute("aria-expanded") == "false"
+    fold.focus()
+    page.keyboard.press("Enter")
+    board.get_by_text("Show more: 941 are left").wait_for()
+    assert fold.evaluate("(e) => e.getRootNode().activeElement === e") and board.locator(".finding").count() == 62
+    board.get_by_role("button", name="Select 1,000 subjects").click()
+    board.get_by_role("button", name="Selected: 1,000 subjects").wait_for()
+    picture(page, "audit_thousand")
+    board.get_by_role("button", name="Close all").click()
+    board.get_by_text("Such as: ").wait_for()
     assert clean(guard) == []
 
 

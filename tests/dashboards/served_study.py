@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import panel as pn
 
+from widgets.dashboards import begin
 from widgets.dashboards.study import page
 
 if pn.state.served:
-    pn.extension()
+    begin()
     page().servable()

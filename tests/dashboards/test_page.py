@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from tests.dashboards import planted
-from widgets.dashboards import command, main, serving
+from widgets.dashboards import begin, command, main, serving
 from widgets.dashboards.response import ResponsePage, page
 
 
@@ -145,6 +145,13 @@ def test_pages_are_served_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) 
     assert serving(5123, origins=["hub.example:443"])[1]["BOKEH_ALLOW_WS_ORIGIN"] == "hub.example:443"
     monkeypatch.setenv("BOKEH_ALLOW_WS_ORIGIN", "hub.example:443")
     assert serving(5123)[1]["BOKEH_ALLOW_WS_ORIGIN"] == "hub.example:443"
+
+
+def test_a_page_says_so_when_its_server_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, object] = {}
+    monkeypatch.setattr("panel.extension", lambda **given: told.update(given))
+    begin()
+    assert told["notifications"] is True and "connection to the server is gone" in str(told["disconnect_notification"])
 
 
 def test_the_verb_pages_becomes_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

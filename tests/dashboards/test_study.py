@@ -14,7 +14,7 @@ import pytest
 from tests.dashboards import planted
 from tests.widgets import planted_study
 from widgets._study import audit
-from widgets._study.contents import flat
+from widgets._study.contents import flat, grouped, moment, spelled
 from widgets._study.tabs import TABS
 from widgets.dashboards import serving
 from widgets.dashboards.study import StudyPage, page
@@ -193,6 +193,30 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
             look(viewer, name)
     together = said(viewer)
     assert "<img" not in together and "&lt;img src=x onerror=" in together
+
+
+def test_subjects_without_a_tissue_are_told_apart_by_arm_or_species() -> None:
+    from tests.widgets import planted_exposure
+
+    study = planted_exposure.write("exposed")
+    presence, word = grouped(study)
+    assert word == "arm" and presence["tissue"].value_counts().sort("tissue").rows()[1:] == [
+        ("arm high", 3),
+        ("arm low", 3),
+    ]
+    assert grouped(planted_study.write("no tissue", leave_out=("animals", "viability")))[1] == "tissue"
+    viewer = StudyPage(study)
+    assert "This study has no modality" in said(viewer) and "concentration plasma" in said(viewer)
+    assert look(viewer, "Exposure").choice["matrix"] == "plasma"
+    assert look(viewer, "Growth").tissue == "" and b'"lung"' in look(viewer, "Growth").frame_bytes
+
+
+def test_times_and_codes_are_written_as_people_do() -> None:
+    assert moment("2026-11-22T00:38:24+00:00") == "2026-11-22 00:38 UTC" and moment("long ago") == "long ago"
+    assert spelled("trial_summary > STITLE") == "study: title" and spelled("archive_sha256") == "archive sha256"
+    assert flat({"domains": {"BW": 4075, "CL": 7340, "DM": 1, "DS": 2}}) == [
+        ("domains", "BW 4,075, CL 7,340, DM 1, DS 2")
+    ]
 
 
 def test_nested_provenance_is_laid_flat() -> None:

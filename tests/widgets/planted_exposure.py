@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from workbench import tables
+from tests.widgets import planted_study
+from workbench import home, tables
+from workbench.study import Study, write_study
 
 LIMIT = 5.0  # ng/mL
 HOURS = (0.5, 1.0, 2.0, 4.0, 8.0, 24.0)
@@ -34,6 +36,28 @@ def concentrations(starts: tuple[float, ...] = (0.0, 672.0)) -> pl.DataFrame:
                      "source": "synthetic"}
                 )  # fmt: skip
     return pl.DataFrame(rows, schema=dict(tables.OUTCOMES.columns))
+
+
+def write(name: str) -> Study:
+    """A study of these rats, and of mice with tumours of two tissues (``planted_study``); the rats have none."""
+    mice = planted_study.volumes()
+    names = mice["subject"].unique().sort()
+    tumours = pl.DataFrame({"subject": names, "tissue": ["lung" if int(n[-1]) < 3 else "skin" for n in names]})
+    # the page shows the tissue where there is one: kept out of the subjects' own column, as a source's words are
+    people = pl.concat([subjects(), tumours.rename({"tissue": "tissue_name"})], how="diagonal")
+    frame = pl.concat([concentrations(), mice])
+    return write_study(
+        home.studies() / name,
+        outcomes=frame,
+        subjects=people.select("subject", pl.lit(None, pl.String).alias("tissue"), pl.exclude("subject")),
+        treatments=pl.DataFrame(
+            {"treatment": frame["treatment"].unique().sort(), "compound": None, "smiles": None},
+            schema=dict(tables.TREATMENTS.columns),
+        ),
+        modalities={},
+        provenance={"source": "synthetic numbers, planted truth"},
+        event="made for a test",
+    )
 
 
 def area(dose: float) -> float:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 MOST = 200  # rows of a table; the rest is counted
+TALL = 18  # rows from which on a table scrolls by itself
+# of the trial summary of SEND (SENDIG 3.1, appendix C: TSPARMCD), those that a reader asks for
+SUMMARY = {
+    "STITLE": "title", "SSTYP": "type of study", "SSPONSOR": "sponsor", "TSTFNAM": "test facility",
+    "SPREFID": "sponsor's reference", "SNDIGVER": "SEND implementation guide", "SNDCTVER": "controlled terminology",
+}  # fmt: skip
 
 
 def grouped(study: Study) -> tuple[pl.DataFrame, str]:
@@ -38,7 +44,8 @@ def grouped(study: Study) -> tuple[pl.DataFrame, str]:
 def _cut(head: list[str], rows: Sequence[tuple[str, ...]], caption: str) -> Markup:
     left = len(rows) - MOST
     cut = [*rows[:MOST], (f"{left:,} more", *[""] * (len(head) - 1))] if left > 0 else rows
-    return table(head, cut, caption, "left compact")
+    made = table(head, cut, caption, "left compact")
+    return made if len(cut) < TALL else tag("div", made, style="max-height:460px;overflow:auto", tabindex="0")
 
 
 def contents(study: Study) -> Markup:
@@ -89,6 +96,13 @@ def flat(found: Any, before: str = "", most: int = 60) -> list[tuple[str, str]]:
         text = ", ".join(map(str, found)) if isinstance(found, list) else str(found)
         pairs = [(before, text if len(text) < 600 else f"{text[:600]} \u2026")]
     return pairs if len(pairs) <= most else [*pairs[:most], (before or "further", f"{len(pairs) - most} more entries")]
+
+
+def spelled(place: str) -> str:
+    """A place of ``flat`` as people write it: no underscores, and SEND's codes in words."""
+    *above, last = place.split(" > ")
+    known = above == ["trial_summary"] and last in SUMMARY
+    return f"study: {SUMMARY[last]}" if known else place.replace("_", " ")
 
 
 def moment(said: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
@@ -12,7 +15,7 @@ from widgets import _mirror
 from widgets._response.controls import html
 from widgets._response.markup import Markup, table, tag
 from widgets._study import audit
-from widgets._study.contents import contents, flat, grouped, moment
+from widgets._study.contents import contents, flat, grouped, moment, spelled
 from widgets.linked import Selection
 
 if TYPE_CHECKING:
@@ -73,6 +76,19 @@ def declare() -> None:
         widgets.StudyBrowser, widgets.EmbeddingExplorer, widgets.DoseResponse, widgets.GrowthCurves,
         widgets.Exposure, widgets.AnimalStudy, widgets.AuditBoard, widgets.CohortBuilder,
     )  # fmt: skip
+
+
+@cache
+def prepare() -> None:
+    """Import what draws points, once and beside the page: a first look at the Embedding tab need not wait for it."""
+
+    def work() -> None:
+        with contextlib.suppress(ImportError):  # the tab itself says what is missing
+            from widgets.embedding_explorer import plot_bytes
+
+            plot_bytes()
+
+    threading.Thread(target=work, daemon=True, name="prepare").start()
 
 
 def overview(opened: Opened) -> Any:
@@ -177,7 +193,11 @@ def cohorts(opened: Opened) -> Any:
 def provenance(opened: Opened) -> Any:
     """Where the content came from, every file with its digest, and what happened to the study."""
     study = opened.study
-    facts = [("Study", study.name), ("Digest (SHA-256 of the manifest)", study.digest), *_spaced(study.provenance)]
+    facts = [
+        ("Study", study.name),
+        ("Digest (SHA-256 of the manifest)", study.digest),
+        *((spelled(place), said) for place, said in flat(study.provenance)),
+    ]
     files = [(name, f"{f['size']:,}", f["sha256"]) for name, f in sorted(study.manifest["files"].items())]
     journal = [
         (moment(e.get("when", "")), str(e.get("event", "")), str(e.get("who", "")), str(e.get("hash", ""))[:16])
@@ -196,10 +216,6 @@ def provenance(opened: Opened) -> Any:
             ),
         )
     )
-
-
-def _spaced(found: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(place.replace("_", " "), said) for place, said in flat(found)]
 
 
 TABS = {

@@ -31,6 +31,14 @@ def pages() -> list[Path]:
     return sorted(p for p in HERE.glob("*.py") if not p.stem.startswith("_"))
 
 
+def begin() -> None:
+    """What every served page begins with: it says so when its server is gone, instead of doing nothing."""
+    import panel as pn
+
+    gone = "The connection to the server is gone. Once it runs again, reload this page."
+    pn.extension(notifications=True, disconnect_notification=gone)
+
+
 def serving(port: int, prefix: str = "", origins: list[str] | None = None) -> tuple[list[str], dict[str, str]]:
     """Panel's command line, and the environment that says who may open its websocket.
 

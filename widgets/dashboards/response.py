@@ -21,6 +21,7 @@ from widgets._response.drug import DrugPage
 from widgets._response.explorer import explorer
 from widgets._response.loaded import Loaded, once
 from widgets._response.markup import Markup, tag
+from widgets.dashboards import begin
 
 FIRST_RUN = "workbench run experiments/response_gdsc2_unseen-subject.toml"
 
@@ -201,5 +202,5 @@ def page(source: Any = None) -> pmui.Page:
 
 
 if pn.state.served:
-    pn.extension()
+    begin()
     page().servable()

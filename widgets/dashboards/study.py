@@ -16,7 +16,8 @@ import param
 from widgets._response.controls import html, picker
 from widgets._response.markup import Markup, tag
 from widgets._response.pieces import ICON, problem
-from widgets._study.tabs import TABS, Absent, Opened, declare
+from widgets._study.tabs import TABS, Absent, Opened, declare, prepare
+from widgets.dashboards import begin
 from widgets.linked import Selection, counted
 from workbench.text import nearest
 
@@ -49,7 +50,8 @@ class StudyPage(pn.viewable.Viewer):
         self._clear = pmui.Button(label="Clear selection", variant="outlined", size="small", visible=False)
         self._clear.on_click(lambda _: self.selection.clear("page"))
         self._body = pn.Column(sizing_mode="stretch_width")
-        chosen = pn.Row(self._said, self._clear, sizing_mode="stretch_width")
+        # as tall without its button as with it, so that the tabs stay where they are
+        chosen = pn.Row(self._said, self._clear, sizing_mode="stretch_width", min_height=44)
         above = [] if study is not None else [pn.Row(self._picker, self._again, sizing_mode="stretch_width")]
         self._whole = pn.Column(*above, self._body, sizing_mode="stretch_width")
         self._chosen = chosen
@@ -198,6 +200,7 @@ def page() -> pmui.Page:
         shown_page.param.watch(tell, "name_shown")
         pn.state.onload(tell)
     if pn.state.curdoc is not None:
+        pn.state.onload(prepare)
         pn.state.on_session_destroyed(lambda _: shown_page.close())
     return pmui.Page(
         title="Study \u00b7 Translational Workbench", favicon=ICON, theme_toggle=False, main_width=1500,
@@ -207,5 +210,5 @@ def page() -> pmui.Page:
 
 
 if pn.state.served:
-    pn.extension()
+    begin()
     page().servable()
