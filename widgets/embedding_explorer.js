@@ -172,8 +172,10 @@ function render({ model, el }) {
 
   // --- colours ---
   function palette() {
-    const grey = rgb(hue(part.root, "soft")).map((v) => v / 255), ground = rgb(hue(part.root, "bg")).map((v) => v / 255);
-    const faint = grey.map((v, i) => v + (ground[i] - v) * 0.55).concat(1), dark = part.root.dataset.dark === "true";
+    // mixed here, since a page's own grey may be a black that is half transparent
+    const ink = rgb(hue(part.root, "ink")).map((v) => v / 255), ground = rgb(hue(part.root, "bg")).map((v) => v / 255);
+    const mixed = (share) => ink.map((v, i) => v + (ground[i] - v) * share);
+    const grey = mixed(0.5), faint = mixed(0.78).concat(1), dark = part.root.dataset.dark === "true";
     const { header } = colour;
     if (header.kind === "scale") return [...ramp(header.scale, 256), faint];
     if (header.kind === "none") return [parts("#0072B2"), faint].map((c, i) => (i || !dark ? c : parts("#56B4E9")));
