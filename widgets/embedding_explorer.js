@@ -31,7 +31,7 @@ background:var(--wb-bg);border:1px solid var(--wb-line);box-shadow:0 2px 8px rgb
 .wb-embedding .legend button.level:hover{background:var(--wb-hover);}
 .wb-embedding .legend i{width:11px;height:11px;border-radius:50%;flex:none;border:1px solid color-mix(in srgb,var(--wb-ink) 25%,transparent);}
 .wb-embedding .legend .name{flex:1 1 auto;}
-.wb-embedding .legend .ends{display:flex;justify-content:space-between;font-variant-numeric:tabular-nums;font-size:12px;margin:2px 0 7px;}
+.wb-embedding .legend .ends{display:flex;width:236px;max-width:100%;justify-content:space-between;font-variant-numeric:tabular-nums;font-size:12px;margin:2px 0 7px;}
 .wb-embedding .legend .tenths{display:flex;gap:6px;margin-bottom:5px;}
 .wb-embedding .legend .tenths button{flex:1;font-size:12px;padding:2px 4px;}
 .wb-embedding .said{margin:9px 0 0;line-height:1.5;}
