@@ -9,6 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.real import shared
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -63,14 +65,18 @@ def test_it_is_numbered_and_opens_with_its_title(path: Path) -> None:
 @pytest.mark.timeout(900)
 @every_notebook
 def test_it_runs(path: Path, workbench_home: Path) -> None:
-    """In a home of its own; a study it needs it builds itself, from the archive in the user's cache."""
+    """In a home of its own; a study it needs it builds itself, from the archive in the user's cache.
+
+    Metadata ``needs`` names real data a notebook reads (variable -> place); without them the test skips and says so.
+    """
     from nbclient import NotebookClient
 
     notebook = read(path)
+    places = {variable: str(shared(place)) for variable, place in notebook.metadata.get("needs", {}).items()}
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     )
-    client.execute(env={**os.environ, "WORKBENCH_HOME": str(workbench_home)})
+    client.execute(env={**os.environ, **places, "WORKBENCH_HOME": str(workbench_home)})
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     told = [out for cell in code for out in cell.outputs if out.get("name") == "stderr"]
