@@ -163,7 +163,7 @@ function render({ model, el }) {
     const group = header.group[0].toUpperCase() + header.group.slice(1);
     groupHead.textContent = group;
     tissueList.box.setAttribute("aria-label", `${plural(group)}; Enter adds or removes one`);
-    tissueList.box.style.height = `${Math.max(60, Math.min(474, shape.bands.length * 25 + 4))}px`;
+    tissueList.box.style.height = `${Math.max(30, Math.min(474, shape.bands.length * 25 + 4))}px`;
     sums[1].box.hidden = !header.tissues.length;
     strips = header.modalities.map((name, k) => {
       const canvas = h("canvas", { "aria-hidden": "true" });

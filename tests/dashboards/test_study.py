@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import panel as pn
@@ -204,6 +205,9 @@ def test_subjects_without_a_tissue_are_told_apart_by_arm_or_species() -> None:
         ("arm high", 3),
         ("arm low", 3),
     ]
+    plain = study.subjects.select("subject", "tissue", species=pl.lit("rat"), subtype=pl.Series(["a", "b", "b"] * 8))
+    alike = SimpleNamespace(presence=study.presence, subjects=plain)
+    assert grouped(alike)[1] == "subtype"  # one species tells nobody apart
     assert grouped(planted_study.write("no tissue", leave_out=("animals", "viability")))[1] == "tissue"
     viewer = StudyPage(study)
     assert "This study has no modality" in said(viewer) and "concentration plasma" in said(viewer)

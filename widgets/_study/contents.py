@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 MOST = 200  # rows of a table; the rest is counted
+FEW = 40  # groups that are still told apart
 TALL = 18  # rows from which on a table scrolls by itself
 # of the trial summary of SEND (SENDIG 3.1, appendix C: TSPARMCD), those that a reader asks for
 SUMMARY = {
@@ -26,18 +27,20 @@ SUMMARY = {
 def grouped(study: Study) -> tuple[pl.DataFrame, str]:
     """(presence, word): ``study.presence()`` with what tells subjects apart in ``tissue``, and the word for it.
 
-    That is the tissue where there is one, else the arm of an animal or a patient, else the species.
+    That is the tissue where there is one, else the arm of an animal or a patient, else the first column of words, the
+    species before others, that divides the subjects into a few groups.
     """
-    presence = study.presence()
+    presence, subjects = study.presence(), study.subjects
     if presence["tissue"].null_count() < len(presence):
         return presence, "tissue"
-    for name in ("arm", "species"):
-        if name in study.subjects.columns and study.subjects[name].null_count() < len(presence):
-            told = study.subjects.select(pl.col("subject", name).cast(pl.String)).rename({name: "tissue"})
-            columns = presence.columns
-            return presence.drop("tissue").join(told, on="subject", how="left", maintain_order="left").select(
-                columns
-            ), name
+    words = [name for name, kind in subjects.schema.items() if kind in (pl.String, pl.Categorical, pl.Enum)]
+    words = sorted((w for w in words if w not in ("subject", "tissue")), key=lambda w: (w != "arm", w != "species"))
+    for name in words:
+        levels = subjects[name].drop_nulls().n_unique()
+        if 2 <= levels <= min(FEW, len(presence) // 2) or (name == "arm" and levels):
+            told = subjects.select(pl.col("subject", name).cast(pl.String)).rename({name: "tissue"})
+            found = presence.drop("tissue").join(told, on="subject", how="left", maintain_order="left")
+            return found.select(presence.columns), name.replace("_", " ")
     return presence, "tissue"
 
 
@@ -48,11 +51,20 @@ def _cut(head: list[str], rows: Sequence[tuple[str, ...]], caption: str) -> Mark
     return made if len(cut) < TALL else tag("div", made, style="max-height:460px;overflow:auto", tabindex="0")
 
 
+def _unit(said: str) -> str:
+    return "one for each column" if said.startswith("as in var") else said
+
+
 def contents(study: Study) -> Markup:
     """Modalities, endpoints, further tables, what was noted and what could not be read."""
     files = study.manifest["files"]
     modalities = [
-        (name, facts.get("axis", ""), " \u00d7 ".join(f"{n:,}" for n in facts["schema"]["shape"]), facts["units"]["X"])
+        (
+            name,
+            facts.get("axis", ""),
+            " \u00d7 ".join(f"{n:,}" for n in facts["schema"]["shape"]),
+            _unit(facts["units"]["X"]),
+        )
         for name in study.modalities
         for facts in [files[f"modalities/{name}.h5ad"]]
     ]
