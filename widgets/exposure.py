@@ -122,7 +122,9 @@ class Exposure(Selects, anywidget.AnyWidget):
         own = self._samples.filter(pl.col("treatment") == compound)
         matrices = own["matrix"].value_counts(sort=True)["matrix"].to_list()
         found = own.select("occasion", "from_h").unique().sort("occasion")
-        occasions = [{"value": str(o), "label": f"day {h / 24:g} of the study"} for o, h in found.iter_rows()]
+        # there is no day 0: the first dose is on day 1 (SENDIG, study day)
+        days = [(o, h / 24 + (h >= 0)) for o, h in found.iter_rows()]
+        occasions = [{"value": str(o), "label": f"day {day:g} of the study"} for o, day in days]
         return {"matrices": matrices, "occasions": occasions}
 
     @t.validate("choice")

@@ -131,7 +131,7 @@ function render({ model, el }) {
     if (!(high > 0)) [low, high] = [10, 1000];
     low = Math.max(low, high / 1e5); // a volume near zero, of a tumour that is gone, lies on the floor
     area = plane(base, part.root, {
-      width, height: 380, x: { low: first, high: last, label: "Day of study" },
+      width, height: 380, x: { low: first, high: last, label: "Days from the start" },
       y: { low: log ? low / 1.15 : 0, high: log ? high * 1.15 : high * 1.03, log, label: `Tumour volume, ${header.unit}` },
     });
     const lit = curves.some((k) => chosen.has(nameOf(k)));

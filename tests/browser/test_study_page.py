@@ -145,7 +145,7 @@ def test_concentrations_are_drawn_by_arm_and_a_tissue_of_tumours_alone(
     exposure.get_by_role("button", name="arm high, 100 mg/kg").last.click()
     page.get_by_text("3 subjects selected: rat 100 0").first.wait_for()
     assert "1000 (900 to 1100)" in exposure.locator("tbody tr.on").inner_text()
-    exposure.get_by_label("occasion").select_option(label="day 28 of the study")
+    exposure.get_by_label("occasion").select_option(label="day 29 of the study")
     exposure.locator(".body:not([aria-busy])").wait_for()
     exposure.get_by_role("application").focus()
     page.keyboard.press("Home")

@@ -29,7 +29,7 @@ def test_groups_are_the_arms_by_rising_dose_with_their_figures(widget: Exposure)
 
 
 def test_occasions_are_told_apart_and_begin_at_hour_0(widget: Exposure) -> None:
-    assert [o["label"] for o in widget.options["occasions"]] == ["day 0 of the study", "day 28 of the study"]
+    assert [o["label"] for o in widget.options["occasions"]] == ["day 1 of the study", "day 29 of the study"]
     assert widget.choice == {"compound": "compound", "matrix": "plasma", "occasion": "0"}
     widget.choice = {"occasion": "1"}
     header, columns = unpack(widget.frame_bytes)
