@@ -1,4 +1,4 @@
-"""An animal study as the widget draws it: arms, weights by day, one measure by arm with its test, findings by organ."""
+"""The arms of an animal study, weights by day, one measure by arm with its test, and findings by organ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-WEIGHT = "body_weight"
+from widgets._measures import WEIGHT
+
 SEVERITY = {"minimal": 1, "mild": 2, "slight": 2, "moderate": 3, "marked": 4, "severe": 5}
 NORMAL = (
     "normal", "no abnormality", "no abnormalities", "no abnormality detected", "unremarkable", "no visible lesions",
@@ -17,19 +18,18 @@ NORMAL = (
     "no lesions",
 )  # fmt: skip
 DOMAINS = {"mi": "microscopic", "ma": "macroscopic", "cl": "clinical signs"}
-ORGAN_WEIGHT = re.compile(r"^(weight|owbw|owbr|organ weight)\b", re.IGNORECASE)
-EXPOSURE = "concentration"
-POOLED = " of the pool"  # ends the names of endpoints measured on a cage, whose value stands at each of its animals
 _SEX = re.compile(r"^(?:females?|males?|[mf])\b[\s,:-]*|[\s,:-]+(?:females?|males?|[mf])$", re.IGNORECASE)
 
 
 def arms_of(subjects: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(arms, subjects): arms by dose, controls (dose 0) first; subject, sex (M, F or U) and ``group``, the arm.
+    """(arms, subjects): arms by dose, controls first; subject, sex (M, F or U) and ``group``, the arm.
 
     Arms that differ by nothing but the sex in their name are one: "M - Vehicle" and "F - Vehicle" are Vehicle. Animals
     for recovery or toxicokinetics (columns ``recovery``, ``toxicokinetic``, else the arm's name) are arms of their own.
     ``arms`` has group (number), arm, dose, unit, kind ("" main, "R" recovery, "TK" toxicokinetics), n, males, females,
-    against (the group it is compared with: dose 0 of its kind, else of the main arms; null without any).
+    against (the group it is compared with: the control of its kind, else of the main arms; null without any). A
+    control is an arm of dose 0, or one that ``control`` says is (a placebo). Where animals change doses (``crossover``)
+    arms are sequences of them, and none is compared.
     """
     has = set(subjects.columns)
 
@@ -52,28 +52,24 @@ def arms_of(subjects: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         .otherwise(pl.lit(""))
         .alias("kind"),
         pl.when(sex.is_in(["M", "F"])).then(sex).otherwise(pl.lit("U")).alias("sex"),
+        (column("arm_dose", pl.Float64).eq_missing(0) | column("control", pl.Boolean).fill_null(False)).alias(
+            "control"
+        ),
     )
     frame = frame.with_columns(pl.col("arm").map_elements(lambda s: _SEX.sub("", s) or s, return_dtype=pl.String))
     key = ["arm", "dose", "unit", "kind"]
     arms = frame.group_by(key, maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("n"),
         *((pl.col("sex") == s).sum().cast(pl.Int64).alias(name) for s, name in (("M", "males"), ("F", "females"))),
+        pl.col("control").any(),
     )
-    arms = arms.sort("dose", "kind", nulls_last=True, maintain_order=True).with_row_index("group")
+    arms = arms.sort(~pl.col("control"), "dose", "kind", nulls_last=True, maintain_order=True).with_row_index("group")
     frame = frame.join(arms.select("group", *key), on=key, how="left", nulls_equal=True, maintain_order="left")
-    bases = {row["kind"]: row["group"] for row in reversed(arms.filter(pl.col("dose") == 0).to_dicts())}
+    changing = "crossover" in has and bool(subjects["crossover"].fill_null(False).any())
+    controls = [] if changing else arms.filter("control").to_dicts()
+    bases = {row["kind"]: row["group"] for row in reversed(controls)}
     against = pl.Series("against", [bases.get(k, bases.get("")) for k in arms["kind"]], dtype=pl.Int64)
-    return arms.with_columns(against), frame.select("subject", "sex", "group")
-
-
-def measured(outcomes: pl.DataFrame, people: pl.DataFrame) -> pl.DataFrame:
-    """Outcomes of these animals: subject, sex, group, endpoint, unit, day, value (mean of a repeated day), censored."""
-    texts = ["subject", "endpoint", "unit"]
-    rows = outcomes.select(pl.col(texts).cast(pl.String), (pl.col("time_h") / 24).alias("day"), "value", "censored")
-    rows = rows.join(people, on="subject", how="inner", maintain_order="left")
-    return rows.group_by("subject", "sex", "group", "endpoint", "unit", "day", maintain_order=True).agg(
-        pl.col("value").mean(), pl.col("censored").first()
-    )
+    return arms.drop("control").with_columns(against), frame.select("subject", "sex", "group")
 
 
 def means(values: pl.DataFrame, *by: str) -> pl.DataFrame:
@@ -89,63 +85,44 @@ def means(values: pl.DataFrame, *by: str) -> pl.DataFrame:
 
 
 def weights(rows: pl.DataFrame) -> pl.DataFrame:
-    """Body weight: group, sex, day, n, mean, low, high; days on which fewer than two are weighed are left out."""
+    """Body weight: group, sex, day, n, mean, low, high (null of two); days on which fewer are weighed are left out."""
     own = rows.filter((pl.col("endpoint") == WEIGHT) & pl.col("day").is_finite())
-    return means(own, "group", "sex", "day").filter(pl.col("n") > 1)
-
-
-def one_measure(rows: pl.DataFrame, endpoint: str, day: float | None) -> pl.DataFrame:
-    """One value an animal of ``endpoint``: that of ``day``, or each animal's last one."""
-    own = rows.filter(pl.col("endpoint") == endpoint)
-    if day is not None:
-        return own.filter((pl.col("day") - day).abs() < 1e-6)
-    return own.sort("day", maintain_order=True).unique("subject", keep="last", maintain_order=True)
-
-
-def cages(pooldef: pl.DataFrame | None) -> dict[str, str]:
-    """The cage (pool, or pools) of each animal, from SEND's POOLDEF; empty without one."""
-    if pooldef is None or not {"POOLID", "USUBJID"} <= set(pooldef.columns):
-        return {}
-    own = pooldef.group_by("USUBJID").agg(pl.col("POOLID").cast(pl.String).unique().sort().str.join(", "))
-    return dict(own.iter_rows())
-
-
-def one_a_cage(values: pl.DataFrame, cage_of: dict[str, str]) -> pl.DataFrame:
-    """One row a cage: what was measured once must not count once for every animal of it.
-
-    The row stands at the cage's first animal. Without ``cage_of``, animals of one arm, sex and day with one value
-    count as one cage: never too many, perhaps too few.
-    """
-    cage = pl.Series("cage", [cage_of.get(s) or repr(v) for s, v in values.select("subject", "value").iter_rows()])
-    kept = values.with_columns(cage.cast(pl.String)).group_by("cage", "sex", "group", "day", maintain_order=True)
-    rest = [pl.col(c).first() for c in values.columns if c not in ("sex", "group", "day", "value")]
-    return kept.agg(*rest, pl.col("value").mean()).select(values.columns)
+    found = means(own, "group", "sex", "day").filter(pl.col("n") > 1)
+    return found.with_columns(pl.when(pl.col("n") > 2).then(pl.col("low", "high")))  # of two it is 9 times their range
 
 
 def compared(values: pl.DataFrame, against: list[int | None]) -> pl.DataFrame:
     """Arms of one measure: sex, group, n, mean, low, high, fold (of the control's mean), p, verdict.
 
     ``against`` tells each arm's control. ``p`` is Dunnett's (1955, J Am Stat Assoc 50:1096) over the arms of one
-    control within a sex, two-sided; null for a control, and where an arm or its control has fewer than three values.
-    ``verdict``: "higher", "lower" (p < 0.05) or "no difference shown".
+    control within a sex, two-sided; null for a control, where an arm or its control has fewer than three values, and
+    where the values do not spread within any arm. ``verdict``: "higher", "lower" (p < 0.05), "no difference shown",
+    "all the same" or "no spread" (arms differ, but nothing says by how much they would by chance); else null.
     """
     from scipy import stats
 
     found = means(values, "sex", "group")
     average = {(sex, g): mean for sex, g, mean in found.select("sex", "group", "mean").iter_rows()}
     p: dict[tuple[str, int], float] = {}
+    untested: dict[tuple[str, int], str] = {}
     for sex in found["sex"].unique(maintain_order=True):
         own = values.filter(pl.col("sex") == sex)
         samples = {g: own.filter(pl.col("group") == g)["value"].to_numpy() for g in own["group"].unique().sort()}
         for base in {a for a in against if a is not None and len(samples.get(a, ())) >= 3}:
             asked = [g for g in samples if against[g] == base and g != base and len(samples[g]) >= 3]
-            apart = max((np.ptp(samples[g]) for g in (base, *asked)), default=0.0)
-            if asked and apart > 1e-9 * max(np.abs(samples[g]).max() for g in (base, *asked)):
-                rng = np.random.default_rng(0)  # its integral is drawn: the same numbers give the same p
-                with warnings.catch_warnings():  # one arm all alike is no fault of the test
-                    warnings.filterwarnings("ignore", message="Precision loss", category=RuntimeWarning)
-                    test = stats.dunnett(*(samples[g] for g in asked), control=samples[base], rng=rng)
-                p.update({(sex, g): float(v) for g, v in zip(asked, test.pvalue, strict=True)})
+            if not asked:
+                continue
+            arms = [samples[g] for g in (base, *asked)]
+            tiny = 1e-9 * max(np.abs(arm).max() for arm in arms)
+            if max(np.ptp(arm) for arm in arms) <= tiny:
+                alike = np.ptp([arm[0] for arm in arms]) <= tiny
+                untested.update({(sex, g): "all the same" if alike else "no spread" for g in asked})
+                continue
+            rng = np.random.default_rng(0)  # its integral is drawn: the same numbers give the same p
+            with warnings.catch_warnings():  # one arm all alike is no fault of the test
+                warnings.filterwarnings("ignore", message="Precision loss", category=RuntimeWarning)
+                test = stats.dunnett(*arms[1:], control=arms[0], rng=rng)
+            p.update({(sex, g): float(v) for g, v in zip(asked, test.pvalue, strict=True)})
     key = list(found.select("sex", "group").iter_rows())
     bases = [average.get((sex, a)) if (a := against[g]) is not None else None for sex, g in key]
     fold = [average[k] / base if base is not None and base > 0 else None for k, base in zip(key, bases, strict=True)]
@@ -154,8 +131,9 @@ def compared(values: pl.DataFrame, against: list[int | None]) -> pl.DataFrame:
     )
     more = pl.Series([base is not None and average[k] > base for k, base in zip(key, bases, strict=True)])
     way = pl.when(more).then(pl.lit("higher")).otherwise(pl.lit("lower"))
+    why = pl.Series([untested.get(k) for k in key], dtype=pl.String)
     verdict = pl.when(pl.col("p") < 0.05).then(way).when(pl.col("p") >= 0.05).then(pl.lit("no difference shown"))
-    return frame.with_columns(verdict.alias("verdict"))
+    return frame.with_columns(verdict.otherwise(why).alias("verdict"))
 
 
 def findings(
@@ -166,9 +144,10 @@ def findings(
     Returns
     -------
     list of dict
-        domain, organ, finding and ``cells``, one an arm: {"animals": [name], "of": animals looked at, "severity": mean
-        grade or None}. An organ's animals are those with a record of it; where a domain writes down no normal organ of
-        that name, every animal with any record of the domain counts as looked at.
+        domain, organ, finding and ``cells``, one an arm: {"animals": [name], "grades": [worst grade of each, or None],
+        "of": animals looked at, "by_sex": {sex: of}, "severity": mean grade or None}. An organ's animals are those with
+        a record of it; where a domain writes down no normal organ of that name, every animal with any record of the
+        domain counts as looked at.
     """
     from scipy import stats
 
@@ -189,8 +168,9 @@ def findings(
     rows = rows.filter(pl.col("done") != "NOT DONE").join(people, on="subject", how="inner", maintain_order="left")
     plain = pl.col("finding").str.strip_chars().str.to_lowercase()
     rows = rows.with_columns(normal=plain.is_in(NORMAL) | (plain == ""))
-    seen = {(o, g): n for o, g, n in rows.group_by("organ", "group").agg(pl.col("subject").n_unique()).iter_rows()}
-    every = dict(rows.group_by("group").agg(pl.col("subject").n_unique()).iter_rows())
+    looked = rows.select("organ", "group", "sex", "subject").unique()
+    seen = {(o, g, s): n for o, g, s, n in looked.group_by("organ", "group", "sex").len().iter_rows()}
+    every = {(g, s): n for g, s, n in looked.unique(["group", "subject"]).group_by("group", "sex").len().iter_rows()}
     told = set(rows.filter(pl.col("normal"))["organ"]) - {""}
     words = pl.col("severity").replace_strict(SEVERITY, default=None, return_dtype=pl.Float64)
     grade = pl.coalesce(words, pl.col("severity").str.extract(r"^(\d)\s*of").cast(pl.Float64))
@@ -205,9 +185,12 @@ def findings(
         for group in range(len(against)):
             hit = by_group.get(group)
             animals = [] if hit is None else hit["subject"].to_list()
-            severity = None if hit is None else hit["grade"].mean()
-            of = seen.get((organ, group), 0) if organ in told else every.get(group, 0)
-            cells.append({"animals": animals, "of": int(of), "severity": severity})
+            grades = [] if hit is None else hit["grade"].to_list()
+            of = {s: seen.get((organ, group, s), 0) if organ in told else every.get((group, s), 0) for s in "MFU"}
+            known = [grade for grade in grades if grade is not None]
+            severity = sum(known) / len(known) if known else None
+            cell = {"animals": animals, "grades": grades, "of": sum(of.values()), "by_sex": of, "severity": severity}
+            cells.append(cell)
         table.append({"domain": domain, "organ": organ, "finding": finding, "cells": cells})
 
     def chance(row: dict[str, Any]) -> tuple[float, int]:

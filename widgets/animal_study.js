@@ -30,7 +30,7 @@ const ANIMAL_CSS = `
 const LAST_DAY = -1e9, SEX = { M: "males", F: "females", U: "sex not given" };
 
 function render({ model, el }) {
-  let frame = null, detail = null, area = null, spots = [], sex = "", domain = "", rows = [];
+  let frame = null, detail = null, area = null, spots = [], sex = "", domain = "", rows = [], columns = [];
   const part = stage(el, "wb-animals", model.get("theme"), `${SHARED}${ANIMAL_CSS}`, () => { if (frame) draw(); });
   const heading = h("h3", {}), note = h("p", { class: "note" }), parts = h("div", { class: "parts", role: "list", "aria-label": "What this study has" });
   const sexes = choice("Sex", [["", "Both sexes"], ["M", "Males"], ["F", "Females"]], (value) => { sex = value; draw(); });
@@ -39,17 +39,17 @@ function render({ model, el }) {
   const weightCanvas = h("canvas", { "aria-hidden": "true" }), weightPlot = h("div", { class: "plot" }, weightCanvas);
   const weightSaid = h("p", { class: "soft small" });
   const measures = h("select", { "aria-label": "Measure", onchange: () => put(model, { day: LAST_DAY, measure: measures.value }) });
-  const days = h("select", { "aria-label": "Day of study", onchange: () => put(model, { day: Number(days.value) }) });
+  const days = h("select", { "aria-label": "Study day", onchange: () => put(model, { day: Number(days.value) }) });
   const scale = h("input", { type: "checkbox", onchange: () => measured() });
   const dots = h("canvas", { "aria-hidden": "true" }), dotPlot = h("div", { class: "plot" }, dots), tip = tooltip(dotPlot);
   const compared = h("div", { class: "scroll gap", tabindex: "0", role: "region", "aria-label": "Arms against the control" }), measureSaid = h("p", { class: "soft small gap" });
   const measureBox = h("div", {}), said = h("span", { class: "soft small", role: "status" });
-  measureBox.append(h("h4", { text: "One measure by dose" }), h("div", { class: "asks" }, measures, h("label", {}, h("span", { class: "soft", text: "Day" }), days), h("label", {}, scale, "Log axis")), dotPlot, measureSaid, compared);
+  measureBox.append(h("h4", { text: "One measure by dose" }), h("div", { class: "asks" }, measures, h("label", {}, h("span", { class: "soft", text: "Study day" }), days), h("label", {}, scale, "Log axis")), dotPlot, measureSaid, compared);
   const domains = h("div", {}), search = h("input", { type: "search", placeholder: "Find an organ or a finding", "aria-label": "Find an organ or a finding", oninput: () => table() });
   const heads = h("div", { class: "heads", "aria-hidden": "true" });
   const list = longList({ label: "Findings, those that rise most surely above their control first", height: 330, rowHeight: 27, pick: () => {}, fill: (row, i) => fillFinding(row, rows[i]) });
   const matrix = h("div", { class: "below" }, h("h4", { text: "Findings by organ and arm" }), h("div", { class: "asks" }, domains, h("div", { style: { flex: "0 1 260px" } }, search), said),
-    h("div", { class: "scroll" }, heads, list.box), h("p", { class: "soft small gap", text: "Most surely above its control first (Fisher\u2019s exact test, one-sided, not corrected). Animals with the finding of those looked at; in brackets the mean severity, 1 minimal to 5 severe. Click a cell to select its animals; Shift adds." }));
+    h("div", { class: "scroll" }, heads, list.box), h("p", { class: "soft small gap", text: "Most surely above its control first (both sexes, Fisher\u2019s exact test, one-sided, not corrected). Animals with the finding of those looked at, in brackets the mean severity, 1 minimal to 5 severe; pale where few were looked at. An arm in which nobody was looked at is left out. Click a cell to select its animals; Shift adds." }));
   const noFindings = h("p", { class: "empty", text: "No findings: this study has no records of microscopic, macroscopic or clinical observations." });
   const body = h("div", {}, h("div", { class: "pictures" }, h("div", {}, h("h4", { text: "Arms" }), arms, h("h4", { class: "next", text: "Body weight" }), weightPlot, weightSaid), measureBox), matrix, noFindings);
   const empty = h("div", { class: "empty", text: "No animals: this study has no subjects." });
@@ -58,14 +58,17 @@ function render({ model, el }) {
   const isControl = (g) => frame.header.arms[g].against === g;
   /** One colour a dose, pale for recovery and satellite arms; controls are grey. */
   function paint(g) {
-    const { arms: all } = frame.header, arm = all[g], doses = [...new Set(all.filter((a) => a.dose !== 0).map((a) => a.dose ?? a.arm))];
-    const color = arm.dose === 0 ? hue(part.root, "soft") : tone(part.root, doses.indexOf(arm.dose ?? arm.arm)).color;
+    const { arms: all } = frame.header, arm = all[g], doses = [...new Set(all.filter((a, k) => a.dose !== 0 && !isControl(k)).map((a) => a.dose ?? a.arm))];
+    const color = arm.dose === 0 || isControl(g) ? hue(part.root, "soft") : tone(part.root, doses.indexOf(arm.dose ?? arm.arm)).color;
     return arm.kind ? `color-mix(in srgb, ${color} 50%, ${hue(part.root, "bg")})` : color;
   }
   const doseText = (arm) => (arm.dose === null ? arm.arm : `${short(arm.dose)}${arm.unit ? ` ${arm.unit}` : ""}${arm.kind ? ` ${arm.kind}` : ""}`);
-  const axisText = (arm) => (arm.dose === null ? arm.arm : `${short(arm.dose)}${arm.kind ? ` ${arm.kind}` : ""}`);
+  /** The dose of an arm, or its name where another of `shown` has the same dose. */
+  const axisText = (arm, shown) => (arm.dose === null || shown.some((other) => other !== arm && other.dose === arm.dose && other.kind === arm.kind) ? arm.arm : `${short(arm.dose)}${arm.kind ? ` ${arm.kind}` : ""}`);
   const doseUnit = () => [...new Set(frame.header.arms.map((arm) => arm.unit).filter(Boolean))].join(", ");
   const shownSexes = () => frame.header.sexes.map((name, s) => [name, s]).filter(([name]) => !sex || name === sex);
+  /** Who stands behind the i-th value: an animal, or those of a cage. */
+  const members = (i) => { const at = detail.columns.subject[i], cage = detail.header.cages[at]; return (cage ? cage.subjects : [at]).map((k) => frame.header.subjects[k]); };
   const selected = () => new Set(plain(model.get("selected")));
   function select(names, more) {
     const before = plain(model.get("selected")), all = names.every((x) => before.includes(x));
@@ -75,7 +78,8 @@ function render({ model, el }) {
 
   function load() {
     frame = unpack(model.get("frame_bytes"));
-    heading.textContent = model.get("title") || "Animals";
+    const noun = (frame?.header.noun || ["animal", "animals"])[1];
+    heading.textContent = model.get("title") || noun[0].toUpperCase() + noun.slice(1);
     note.textContent = model.get("note");
     note.hidden = !model.get("note");
     const some = Boolean(frame && frame.header.subjects.length);
@@ -88,7 +92,7 @@ function render({ model, el }) {
     const kinds = [...new Set(header.measures.map((m) => m.kind))];
     measures.replaceChildren(...kinds.map((kind) => {
       const group = h("optgroup", { label: kind });
-      group.append(...header.measures.filter((m) => m.kind === kind).map((m) => h("option", { value: m.endpoint, text: m.unit ? `${m.label}, ${m.unit}` : m.label })));
+      group.append(...header.measures.filter((m) => m.kind === kind).map((m) => h("option", { value: m.endpoint, text: [m.code ? `${m.label} (${m.code})` : m.label, m.unit].filter(Boolean).join(", ") })));
       return group;
     }));
     measureBox.hidden = !header.measures.length;
@@ -99,7 +103,6 @@ function render({ model, el }) {
     domains.replaceChildren(...(has.length > 1 ? [pick.box] : []));
     matrix.hidden = !has.length;
     noFindings.hidden = has.length > 0;
-    part.root.style.setProperty("--wb-columns", `minmax(90px,1.1fr) minmax(110px,1.6fr) repeat(${header.arms.length},minmax(58px,.7fr))`);
     receive();
     table();
   }
@@ -109,7 +112,7 @@ function render({ model, el }) {
     if (!frame) return;
     measures.value = model.get("measure");
     if (detail) {
-      days.replaceChildren(h("option", { value: String(LAST_DAY), text: "last of each animal" }), ...detail.header.days.map((d) => h("option", { value: String(d), text: short(d) })));
+      days.replaceChildren(h("option", { value: String(LAST_DAY), text: `last of each ${detail.header.cages.length ? "cage" : frame.header.noun[0]}` }), ...detail.header.days.map(([day, text]) => h("option", { value: String(day), text })));
       days.value = String(model.get("day"));
     }
     draw();
@@ -119,14 +122,16 @@ function render({ model, el }) {
     sexes.set(sex);
     clear.hidden = !plain(model.get("selected")).length;
     const { header } = frame;
-    arms.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Arm", "Dose", "animals", "males", "females"].map((text, i) => h("th", { text, scope: "col", class: i > 1 ? "num" : null })))),
+    const told = header.arms.some((arm) => arm.males || arm.females), counts = (arm) => (told ? [arm.n, arm.males, arm.females] : [arm.n]);
+    arms.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Arm", "Dose", header.noun[1], ...(told ? ["males", "females"] : [])].map((text, i) => h("th", { text, scope: "col", class: i > 1 ? "num" : null })))),
       h("tbody", {}, ...header.arms.map((arm, g) => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "swatch", style: { background: paint(g) } }), arm.arm + (isControl(g) ? " (control)" : "")),
-        h("td", { text: arm.dose === null ? "not given" : doseText(arm) }), ...[arm.n, arm.males, arm.females].map((n) => h("td", { class: "num", text: whole(n) })))))));
+        h("td", { text: arm.dose === null ? "not given" : doseText(arm) }), ...counts(arm).map((n) => h("td", { class: "num", text: whole(n) })))))));
+    if (!told) arms.append(h("p", { class: "soft small", text: `The sex of these ${header.noun[1]} is not stated.` }));
     const kinds = new Set(header.arms.map((arm) => arm.kind));
     if (kinds.has("R") || kinds.has("TK")) arms.append(h("p", { class: "soft small", text: [kinds.has("R") ? "R: animals for recovery" : "", kinds.has("TK") ? "TK: animals for toxicokinetics" : ""].filter(Boolean).join("; ") }));
     weights();
     measured();
-    list.draw();
+    table();
   }
 
   function weights() {
@@ -135,11 +140,11 @@ function render({ model, el }) {
     weightPlot.hidden = !keep.length;
     const sets = new Set(keep.map((i) => s[i]));
     weightSaid.textContent = !g.length ? "No body weights: this study lacks them." : !keep.length ? "No body weights of this sex."
-      : `Means with 95 % t intervals, by arm${sets.size > 1 ? "; males solid, females dashed" : ""}.`;
+      : `Means by arm with 95 % t intervals where three or more were weighed${sets.size > 1 ? "; males solid, females dashed" : ""}. Colours as in the table above.`;
     if (!keep.length) return;
     const least = Math.min(...keep.map((i) => (Number.isFinite(low[i]) ? low[i] : mean[i]))), most = Math.max(...keep.map((i) => (Number.isFinite(high[i]) ? high[i] : mean[i])));
     const on = plane(weightCanvas, part.root, { width: Math.max(240, weightPlot.clientWidth || 420), height: 330,
-      x: { low: Math.min(...keep.map((i) => day[i])), high: Math.max(...keep.map((i) => day[i])) + 1, label: "Day of study" },
+      x: { low: Math.min(...keep.map((i) => day[i])), high: Math.max(...keep.map((i) => day[i])) + 1, label: "Study day" },
       y: { low: least - (most - least) * 0.05, high: most + (most - least) * 0.05, label: `Body weight, ${header.weight_unit}` } });
     inside(on, (c) => {
       for (let from = 0; from < g.length;) {
@@ -147,7 +152,7 @@ function render({ model, el }) {
         while (to < g.length && g[to] === g[from] && s[to] === s[from]) to++;
         if (shown.includes(s[from])) {
           c.fillStyle = c.strokeStyle = paint(g[from]);
-          c.globalAlpha = 0.15;
+          c.globalAlpha = shown.length > 1 && sets.size > 1 ? 0.1 : 0.15;
           band(on, day.subarray(from, to), low.subarray(from, to), high.subarray(from, to));
           c.globalAlpha = 1;
           c.lineWidth = 2;
@@ -164,9 +169,10 @@ function render({ model, el }) {
     spots = [];
     tip.hide();
     if (!detail) return;
-    const { header, columns } = detail, { group, sex: s, value, subject, censored } = columns, names = frame.header.subjects, many = frame.header.arms.length;
+    const { header } = detail, { group, sex: s, value, censored } = detail.columns;
     const shown = shownSexes().filter(([, i]) => s.includes(i)), slot = new Map(shown.map(([, i], k) => [i, (k + 0.5) / shown.length - 0.5]));
     const keep = [...group.keys()].filter((i) => slot.has(s[i])), means = header.compared.filter((m) => shown.some(([name]) => name === m.sex));
+    const there = [...new Set(keep.map((i) => group[i]))].sort((a, b) => a - b), place = new Map(there.map((g, k) => [g, k])), many = there.length, kept = there.map((g) => frame.header.arms[g]);
     dotPlot.hidden = !keep.length;
     measureSaid.textContent = keep.length ? `${shown.length > 1 ? "Squares are males, discs females. " : ""}${header.said}` : "No value of this sex on this day.";
     const all = [...keep.map((i) => value[i]), ...means.flatMap((m) => [m.low, m.high].filter((v) => v !== null))], positive = keep.every((i) => value[i] > 0);
@@ -174,23 +180,23 @@ function render({ model, el }) {
     const log = scale.checked && positive, low = Math.min(...(log ? all.filter((v) => v > 0) : all)), high = Math.max(...all), pad = (high - low || Math.abs(high) || 1) * 0.06;
     if (keep.length) {
       area = plane(dots, part.root, { width: Math.max(240, dotPlot.clientWidth || 420), height: 330,
-        x: { low: -0.5, high: many - 0.5, label: doseUnit() ? `Arm, dose in ${doseUnit()}` : "Arm", ticks: frame.header.arms.map((arm, g) => [g, axisText(arm)]) },
+        x: { low: -0.5, high: many - 0.5, label: doseUnit() ? `Arm, dose in ${doseUnit()}` : "Arm", ticks: kept.map((arm, k) => [k, axisText(arm, kept)]) },
         y: { low: log ? low / 1.1 : low - pad, high: log ? high * 1.1 : high + pad, log, label: `${header.label}${header.unit ? `, ${header.unit}` : ""}` } });
-      const { c } = area, width = area.w / many / shown.length, chosen = selected(), lit = keep.some((i) => chosen.has(names[subject[i]])), seen = new Map();
+      const { c } = area, width = area.w / many / shown.length, chosen = selected(), isLit = (i) => members(i).some((name) => chosen.has(name)), lit = keep.some(isLit), seen = new Map();
       for (const i of [...keep].sort((a, b) => value[a] - value[b])) {
         const key = `${group[i]}/${s[i]}`, nth = seen.get(key) || 0;
         seen.set(key, nth + 1);
-        const px = area.sx(group[i] + slot.get(s[i]) * 0.86) + (((nth * 0.618) % 1) - 0.5) * Math.min(26, width * 0.5), py = area.sy(value[i]);
+        const px = area.sx(place.get(group[i]) + slot.get(s[i]) * 0.86) + (((nth * 0.618) % 1) - 0.5) * Math.min(26, width * 0.5), py = area.sy(value[i]);
         spots.push({ px, py, i });
         c.fillStyle = c.strokeStyle = paint(group[i]);
-        c.globalAlpha = lit && !chosen.has(names[subject[i]]) ? 0.22 : 0.8;
+        c.globalAlpha = lit && !isLit(i) ? 0.22 : 0.8;
         c.lineWidth = 1.5;
         if (frame.header.sexes[s[i]] === "M") { if (censored[i]) c.strokeRect(px - 3, py - 3, 6, 6); else c.fillRect(px - 3, py - 3, 6, 6); }
         else disc(c, px, py, 3.4, !censored[i]);
       }
       c.globalAlpha = 1;
       for (const m of means) {
-        const px = area.sx(m.group + slot.get(frame.header.sexes.indexOf(m.sex)) * 0.86), half = Math.min(22, width * 0.34);
+        const px = area.sx(place.get(m.group) + slot.get(frame.header.sexes.indexOf(m.sex)) * 0.86), half = Math.min(22, width * 0.34);
         c.strokeStyle = area.colors.ink;
         c.lineWidth = 2.2;
         segment(c, px - half, area.sy(m.mean), px + half, area.sy(m.mean));
@@ -199,32 +205,43 @@ function render({ model, el }) {
         if (m.verdict === "higher" || m.verdict === "lower") { c.fillStyle = hue(part.root, "mark"); c.textAlign = "center"; c.font = `bold ${c.font}`; c.fillText(m.verdict === "higher" ? "\u25b2" : "\u25bc", px, area.top + 4); c.font = c.font.replace("bold ", ""); }
       }
     }
-    const control = frame.header.arms.some((arm) => arm.against !== null);
-    compared.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Arm", "sex", "n", "mean (95 % interval)", ...(control ? ["fold", "against control"] : [])].map((text, i) => h("th", { text, scope: "col", class: i === 2 || i === 4 ? "num" : null })))),
-      h("tbody", {}, ...means.map((m) => h("tr", {}, h("th", { scope: "row", text: doseText(frame.header.arms[m.group]) }), h("td", { text: m.sex }), h("td", { class: "num", text: whole(m.n) }),
+    const control = frame.header.arms.some((arm) => arm.against !== null), sexed = means.some((m) => m.sex !== "U");
+    const rowText = (g) => { const arm = frame.header.arms[g]; return kept.some((other) => other !== arm && doseText(other) === doseText(arm)) ? arm.arm : doseText(arm); };
+    compared.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Arm", ...(sexed ? ["sex"] : []), header.cages.length ? "cages" : "n", `mean (95 % interval)${header.unit ? `, ${header.unit}` : ""}`, ...(control ? ["fold", "against control"] : [])].map((text) => h("th", { text, scope: "col", class: ["n", "cages", "fold"].includes(text) ? "num" : null })))),
+      h("tbody", {}, ...means.map((m) => h("tr", {}, h("th", { scope: "row", text: rowText(m.group) }), ...(sexed ? [h("td", { text: m.sex })] : []), h("td", { class: "num", text: whole(m.n) }),
         h("td", { text: `${short(m.mean)}${m.low === null ? "" : ` (${short(m.low)} to ${short(m.high)})`}` }),
         ...(control ? [h("td", { class: "num", text: m.fold === null ? "\u2013" : m.fold.toFixed(2) }),
-          h("td", { class: m.verdict === "higher" || m.verdict === "lower" ? "differs" : "soft", text: isControl(m.group) ? "control" : m.verdict === null ? "too few to test" : `${m.verdict === "higher" ? "\u25b2 " : m.verdict === "lower" ? "\u25bc " : ""}${m.verdict}, p ${m.p < 0.001 ? "< 0.001" : `= ${m.p.toFixed(3)}`}` })] : []))))));
+          h("td", { class: m.verdict === "higher" || m.verdict === "lower" ? "differs" : "soft", text: isControl(m.group) ? "control" : m.verdict === null ? "too few to test" : m.p === null ? m.verdict : `${m.verdict === "higher" ? "\u25b2 " : m.verdict === "lower" ? "\u25bc " : ""}${m.verdict}, p ${m.p < 0.001 ? "< 0.001" : `= ${m.p.toFixed(3)}`}` })] : []))))));
+  }
+
+  /** Animals of the sexes that are shown: those with the finding, how many were looked at, mean severity. */
+  function cell(i, g) {
+    const { hit_start: start, hit, grade, looked, subject_sex: of } = frame.columns, at = i * frame.header.arms.length + g, sexes = shownSexes().map(([, k]) => k);
+    const own = [...Array(start[at + 1] - start[at]).keys()].map((k) => start[at] + k).filter((k) => sexes.includes(of[hit[k]])), grades = own.map((k) => grade[k]).filter(Number.isFinite);
+    return { who: own.map((k) => frame.header.subjects[hit[k]]), of: sexes.reduce((sum, k) => sum + looked[at * frame.header.sexes.length + k], 0), severity: grades.length ? grades.reduce((a, b) => a + b, 0) / grades.length : null };
   }
 
   function table() {
     if (!frame) return;
-    const wanted = search.value.trim().toLowerCase();
-    rows = frame.header.findings.map((f, i) => ({ ...f, i })).filter((f) => f.domain === domain && `${f.organ} ${f.finding}`.toLowerCase().includes(wanted));
-    said.textContent = `${whole(rows.length)} ${rows.length === 1 ? "finding" : "findings"}`;
-    heads.replaceChildren(h("span", { text: "Organ" }), h("span", { text: "Finding" }), ...frame.header.arms.map((arm) => h("span", { class: "cut", style: { textAlign: "center" }, text: axisText(arm), title: `${arm.arm}, ${doseText(arm)}` })));
+    const wanted = search.value.trim().toLowerCase(), all = frame.header.arms, own = frame.header.findings.map((f, i) => ({ ...f, i })).filter((f) => f.domain === domain);
+    columns = all.map((_, g) => g).filter((g) => own.some((f) => cell(f.i, g).of));
+    rows = own.filter((f) => `${f.organ} ${f.finding}`.toLowerCase().includes(wanted) && (!sex || columns.some((g) => cell(f.i, g).who.length)));
+    said.textContent = `${whole(rows.length)} ${rows.length === 1 ? "finding" : "findings"}${sex ? ` in ${SEX[sex]}` : ""}`;
+    part.root.style.setProperty("--wb-columns", `minmax(90px,1.1fr) minmax(110px,1.6fr) repeat(${columns.length},minmax(58px,.7fr))`);
+    const kept = columns.map((g) => all[g]);
+    heads.replaceChildren(h("span", { text: "Organ" }), h("span", { text: "Finding" }), ...kept.map((arm) => h("span", { class: "cut", style: { textAlign: "center" }, text: `${axisText(arm, kept)}${arm.dose === null || !arm.unit ? "" : ` ${arm.unit}`}`, title: `${arm.arm}, ${doseText(arm)}` })));
     list.box.style.height = `${Math.max(60, Math.min(330, rows.length * 27 + 4))}px`;
-    list.set(rows.length);
+    list.set(rows.length, true);
     heads.style.paddingRight = `${list.box.offsetWidth - list.box.clientWidth + 9}px`;
   }
 
   function fillFinding(row, finding) {
-    const many = frame.header.arms.length, { hit_start: start, hit } = frame.columns, chosen = selected();
+    const chosen = selected();
     row.classList.add("finding");
     row.append(h("span", { class: "cut", text: finding.organ || "whole animal", title: finding.organ }), h("span", { class: "cut", text: finding.finding, title: finding.finding }),
-      ...finding.cells.map(([n, of, severity], g) => {
-        const k = finding.i * many + g, who = [...hit.subarray(start[k], start[k + 1])].map((i) => frame.header.subjects[i]);
-        const share = of ? n / of : 0, on = n > 0 && who.every((name) => chosen.has(name));
+      ...columns.map((g) => {
+        const { who, of, severity } = cell(finding.i, g), n = who.length;
+        const share = of ? n / (of + 2) : 0, on = n > 0 && who.every((name) => chosen.has(name)); // 1 of 1 says less than 19 of 20
         const title = of ? `${finding.finding}, ${finding.organ || "whole animal"}, ${frame.header.arms[g].arm}: ${n} of ${of}${severity === null ? "" : `, mean severity ${short(severity, 2)}`}` : "nobody looked";
         return h("button", { type: "button", class: `cell${n ? "" : " none"}${on ? " on" : ""}`, title, "aria-label": title, "aria-pressed": String(on), disabled: !n,
           style: { background: n ? `color-mix(in srgb, var(--wb-mark) ${Math.round(12 + 58 * share)}%, var(--wb-bg))` : "transparent" },
@@ -237,12 +254,12 @@ function render({ model, el }) {
   dots.addEventListener("pointermove", (event) => {
     const spot = detail && nearest(event);
     if (!spot) return tip.hide();
-    const { group, sex: s, value, subject, censored } = detail.columns, i = spot.i;
-    tip.show(spot.px, spot.py, h("b", { text: frame.header.subjects[subject[i]] }), h("span", { class: "soft", text: `${frame.header.arms[group[i]].arm}, ${SEX[frame.header.sexes[s[i]]]}` }),
+    const { group, sex: s, value, subject, censored } = detail.columns, i = spot.i, cage = detail.header.cages[subject[i]];
+    tip.show(spot.px, spot.py, h("b", { text: cage ? `${cage.name}: ${whole(cage.subjects.length)} ${frame.header.noun[1]}` : frame.header.subjects[subject[i]] }), h("span", { class: "soft", text: `${frame.header.arms[group[i]].arm}, ${SEX[frame.header.sexes[s[i]]]}` }),
       h("div", { text: `${detail.header.label} ${censored[i] < 0 ? "below " : censored[i] > 0 ? "above " : ""}${short(value[i], 4)} ${detail.header.unit}` }));
   });
   dots.addEventListener("pointerleave", () => tip.hide());
-  dots.addEventListener("click", (event) => { const spot = detail && nearest(event); if (spot) select([frame.header.subjects[detail.columns.subject[spot.i]]], event.shiftKey); });
+  dots.addEventListener("click", (event) => { const spot = detail && nearest(event); if (spot) select(members(spot.i), event.shiftKey); });
 
   const quiet = listen(model, { frame_bytes: load, title: load, note: load, detail_bytes: receive, selected: () => { if (frame) draw(); } });
   part.look();

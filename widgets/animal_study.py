@@ -4,18 +4,21 @@ Layouts (container: ``widgets._parts.pack``).
 
 ``frame_bytes``. Header: ``version``, ``arms`` [{arm, dose, unit, kind, n, males, females, against}], ``subjects``
 [name], ``sexes`` ["M", "F", "U"], ``weight_unit``, ``parts`` [{name, there, said}] (what the study has, what it lacks),
-``measures`` [{endpoint, label, unit, kind, n}], ``findings`` [{domain, organ, finding, cells: [[n, of, severity]]}].
-Columns: body weights ``weight_group`` i1, ``weight_sex`` i1, ``weight_day``, ``weight_mean``, ``weight_low``,
-``weight_high`` f4, ``weight_n`` i4, sorted by group, sex, day; of the findings' cells, row by row, ``hit_start`` i4
-(cells + 1) and ``hit`` i4 (index into subjects).
+``measures`` (``_measures.offered``), ``noun`` [one, many], ``findings`` [{domain, organ, finding}].
+Columns: body weights ``weight_group`` i1, ``weight_sex`` i1, ``weight_day`` (study days), ``weight_mean``,
+``weight_low``, ``weight_high`` f4, ``weight_n`` i4, sorted by group, sex, day; ``subject_sex`` i1; of the findings'
+cells (findings x arms, row by row) ``looked`` i4 (cells x sexes: animals looked at), ``hit_start`` i4 (cells + 1),
+``hit`` i4 (index into subjects) and ``grade`` f4 (severity of each hit).
 
-``detail_bytes``: the measure that is picked. Header: ``label``, ``unit``, ``days`` [number], ``said``, ``compared``
-[{group, sex, n, mean, low, high, fold, p, verdict}]. Columns, one row an animal: ``group``, ``sex`` i1, ``value`` f4,
-``subject`` i4, ``censored`` i1.
+``detail_bytes``: the measure that is picked. Header: ``label``, ``unit``, ``days`` [[number, text]], ``said``,
+``cages`` [{name, subjects: [index]}] where it was measured by cage, ``compared`` [{group, sex, n, mean, low, high,
+fold, p, verdict}]. Columns, one row an animal or cage: ``group``, ``sex`` i1, ``value`` f4, ``subject`` i4 (or index
+into cages), ``censored`` i1.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import anywidget
@@ -24,6 +27,7 @@ import polars as pl
 import traitlets as t
 
 from widgets import _animals as animals
+from widgets import _measures as measures
 from widgets._parts import esm, pack
 from widgets._selected import Selects
 from widgets.linked import Selection
@@ -41,14 +45,6 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def _kind(endpoint: str) -> str:
-    if animals.ORGAN_WEIGHT.match(endpoint):
-        return "organ weights"
-    if endpoint.startswith(animals.EXPOSURE):
-        return "exposure"
-    return "body weight" if endpoint == animals.WEIGHT else "laboratory and other values"
-
-
 class AnimalStudy(Selects, anywidget.AnyWidget):
     """Arms, body weights, measures by dose and findings by organ of a study of animals.
 
@@ -62,7 +58,7 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
     Attributes
     ----------
     measure : the endpoint shown by dose
-    day : its day of study; ``LAST`` takes each animal's last value
+    day : its study day (1 is that of the first dose); ``LAST`` takes each animal's last value
     selected : names of the selected animals
 
     Examples
@@ -84,25 +80,25 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
     def __init__(self, study: Any, *, selection: Selection | None = None, title: str = "", note: str = "") -> None:
         self._arms, self._people = animals.arms_of(study.subjects)
         self._place = {name: i for i, name in enumerate(self._people["subject"])}
-        self._rows = animals.measured(study.outcomes, self._people)
+        self._rows = measures.measured(study.outcomes, self._people)
+        self._crossed = "crossover" in study.subjects.columns and bool(study.subjects["crossover"].any())
+        human = "species" in study.subjects.columns and set(study.subjects["species"].unique()) == {"HUMAN"}
+        self._noun = ["participant", "participants"] if human else ["animal", "animals"]
         records = {name.lower(): name for name in getattr(study, "records", [])}
         tables = {d: study.record(records[d]) for d in animals.DOMAINS if d in records}
+        tested = [d.lower() for d in measures.TESTED if d.lower() in records]
+        tests = measures.spelled({d: study.record(records[d]) for d in tested})
         self._findings = [
             row
             for domain, table in tables.items()
             for row in animals.findings(domain, table, self._people, self._arms["against"].to_list())
         ]
-        self._cages = animals.cages(study.record(records["pooldef"]) if "pooldef" in records else None)
-        counts = self._rows.group_by("endpoint", "unit").agg(pl.col("subject").n_unique().alias("n"))
-        self._measures = [
-            {"endpoint": e, "label": e, "unit": u, "kind": _kind(e), "n": int(n)}
-            for e, u, n in counts.sort("endpoint").iter_rows()
-            if e != animals.WEIGHT
-        ]
+        self._cages = measures.cages(study.record(records["pooldef"]) if "pooldef" in records else None)
+        self._measures = measures.offered(self._rows, tests)
         names = [m["endpoint"] for m in self._measures]
         super().__init__(
             frame_bytes=self._pack(set(tables), {d: len(table) for d, table in tables.items()}),
-            theme=theme(), title=title, note=note, measure=names[0] if names else "",
+            theme=theme(), title=title, note=note, measure=min(names, default=""),
         )  # fmt: skip
         self.join(selection)
 
@@ -121,10 +117,10 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
     def values(self) -> pl.DataFrame:
         """One row an animal of the picked measure: subject, sex, group (the arm), unit, day, value, censored.
 
-        What was measured by cage (food) has one row a cage, at its first animal.
+        What was measured by cage (food) has one row a cage, at its first animal, with ``cage`` and its ``members``.
         """
-        found = animals.one_measure(self._rows, self.measure, None if self.day <= LAST else self.day)
-        return animals.one_a_cage(found, self._cages) if self.measure.endswith(animals.POOLED) else found
+        found = measures.one_measure(self._rows, self.measure, None if self.day <= LAST else self.day)
+        return measures.one_a_cage(found, self._cages) if self.measure.endswith(measures.POOLED) else found
 
     @property
     def compared(self) -> pl.DataFrame:
@@ -147,8 +143,8 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
 
     def _parts(self, domains: set[str], sizes: dict[str, int]) -> list[dict[str, Any]]:
         """What the study has and what it lacks, each in words."""
-        weighed = self._rows.filter(pl.col("endpoint") == animals.WEIGHT)["subject"].n_unique()
-        parts = [{"name": "Body weight", "there": weighed > 0, "said": counted(weighed, "animal")}]
+        weighed = self._rows.filter(pl.col("endpoint") == measures.WEIGHT)["subject"].n_unique()
+        parts = [{"name": "Body weight", "there": weighed > 0, "said": counted(weighed, self._noun[0])}]
         for kind in ("laboratory and other values", "organ weights", "exposure"):
             n = sum(m["kind"] == kind for m in self._measures)
             parts.append({"name": kind.capitalize(), "there": n > 0, "said": counted(n, "measure")})
@@ -160,7 +156,7 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
 
     def _pack(self, domains: set[str], sizes: dict[str, int]) -> bytes:
         weights = animals.weights(self._rows)
-        unit = self._rows.filter(pl.col("endpoint") == animals.WEIGHT)["unit"]
+        unit = self._rows.filter(pl.col("endpoint") == measures.WEIGHT)["unit"]
         cells = [cell for row in self._findings for cell in row["cells"]]
         columns: dict[str, np.ndarray] = {
             "weight_group": weights["group"].to_numpy().astype(np.int8),
@@ -168,6 +164,9 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
             "weight_n": weights["n"].to_numpy().astype(np.int32),
             "hit_start": np.cumsum([0, *(len(c["animals"]) for c in cells)]).astype(np.int32),
             "hit": np.array([self._place[a] for c in cells for a in c["animals"]], dtype=np.int32),
+            "grade": np.array([np.nan if g is None else g for c in cells for g in c["grades"]], dtype=np.float32),
+            "looked": np.array([c["by_sex"][s] for c in cells for s in _SEXES], dtype=np.int32),
+            "subject_sex": np.array([_SEXES.index(s) for s in self._people["sex"]], dtype=np.int8),
         }
         for name in ("day", "mean", "low", "high"):
             columns[f"weight_{name}"] = weights[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
@@ -181,10 +180,8 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
             parts=self._parts(domains, sizes),
             measures=self._measures,
             domains=animals.DOMAINS,
-            findings=[
-                {**row, "cells": [[len(c["animals"]), c["of"], c["severity"]] for c in row["cells"]]}
-                for row in self._findings
-            ],
+            noun=self._noun,
+            findings=[{k: row[k] for k in ("domain", "organ", "finding")} for row in self._findings],
         )
 
     def _detail(self) -> bytes:
@@ -194,25 +191,49 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
         days = self._rows.filter((pl.col("endpoint") == self.measure) & pl.col("day").is_finite())["day"]
         own = next(m for m in self._measures if m["endpoint"] == self.measure)
         found = animals.compared(values, self._arms["against"].to_list())
-        said = (
-            "Bars are means with 95 % t intervals. Differences from the control are Dunnett's test within each sex, "
-            "two-sided, p < 0.05, where both have three animals or more; recovery arms (R) stand against theirs."
-            if self._arms["against"].is_not_null().any()
-            else "Bars are means with 95 % t intervals. No arm has a dose of 0, so nothing is compared with a control."
-        )
-        if self.measure.endswith(animals.POOLED):
-            said = "Measured by cage: one point is one cage, and n counts cages. " + said
+        caged = "cage" in values.columns
+        cages = [
+            {"name": name, "subjects": [self._place[s] for s in members]}
+            for name, members in (values.select("cage", "members").iter_rows() if caged else ())
+        ]
         return pack(
             {
                 "group": values["group"].to_numpy().astype(np.int8),
                 "sex": np.array([_SEXES.index(s) for s in values["sex"]], dtype=np.int8),
                 "value": values["value"].to_numpy().astype(np.float32),
-                "subject": np.array([self._place[s] for s in values["subject"]], dtype=np.int32),
+                "subject": np.array(
+                    range(len(values)) if caged else [self._place[s] for s in values["subject"]], dtype=np.int32
+                ),
                 "censored": values["censored"].fill_null(0).to_numpy().astype(np.int8),
             },
             label=own["label"],
             unit=own["unit"],
-            days=days.unique().sort().to_list(),
-            said=said,
+            days=[[day, measures.day_text(day)] for day in days.unique().sort().to_list()],
+            said=self._said(values, caged),
+            cages=cages,
             compared=found.with_columns(pl.selectors.float().fill_nan(None)).to_dicts(),
         )
+
+    def _said(self, values: pl.DataFrame, caged: bool) -> str:
+        """What the dots and the table are, how they were compared, and of which days the values are."""
+        one = "cage" if caged else self._noun[0]
+        said = [f"Measured by cage: a point is a cage, and n counts cages, not {self._noun[1]}."] if caged else []
+        said.append("Bars are means with 95 % t intervals.")
+        if self._crossed:
+            said.append("Each animal had several doses, one after the other: arms are sequences, and are not compared.")
+        elif self._arms["against"].is_null().all():
+            said.append("No arm is a control, so nothing is compared.")
+        else:
+            later = self._arms.filter(pl.col("kind") == "R", pl.col("against") == pl.col("group")).height > 0
+            theirs = "; recovery arms (R) stand against theirs" if later else ""
+            said.append(
+                "Differences from the control are Dunnett's test within each sex, two-sided, p < 0.05, where both have "
+                f"three {one}s or more{theirs}. One measure of many: some differ by chance."
+            )
+        on = Counter(measures.day_text(day) for day in values["day"].drop_nulls().sort() if np.isfinite(day))
+        if self.day <= LAST and on:
+            most = [f"{day} ({n:,})" for day, n in on.most_common(4)]
+            more = f" and {len(on) - 4} more" if len(on) > 4 else ""
+            only = next(iter(on)) if len(on) == 1 else ", ".join(most) + more
+            said.append(f"The last value of each {one} is of study day {only}.")
+        return " ".join(said)

@@ -14,6 +14,7 @@ from tests.real import shared
 from tests.widgets import planted, planted_study
 from widgets import AnimalStudy, Selection
 from widgets import _animals as animals
+from widgets import _measures as measures
 from widgets._parts import unpack
 
 
@@ -107,7 +108,7 @@ def test_weights_are_means_by_arm_and_sex(rats: planted_study.Animals) -> None:
         & (pl.col("arm_dose") == 0)
         & (pl.col("time_h") == 24)
     )["value"]
-    at = (columns["weight_group"] == 0) & (columns["weight_sex"] == 0) & (columns["weight_day"] == 1)
+    at = (columns["weight_group"] == 0) & (columns["weight_sex"] == 0) & (columns["weight_day"] == 2)
     assert columns["weight_mean"][at][0] == pytest.approx(own.mean(), rel=1e-6)
     half = stats.t.ppf(0.975, 4) * own.std() / 5**0.5
     assert columns["weight_high"][at][0] == pytest.approx(own.mean() + half, rel=1e-5)
@@ -117,9 +118,9 @@ def test_a_day_and_a_measure_are_picked(rats: planted_study.Animals) -> None:
     widget = AnimalStudy(rats)
     widget.measure = "ALT serum"
     assert len(widget.values) == 40
-    widget.day = 29.0
-    assert unpack(widget.detail_bytes)[0]["days"] == [29.0] and len(widget.values) == 40
-    widget.day = 8.0
+    widget.day = 30.0  # hour 24 * 29: the first dose was on day 1
+    assert unpack(widget.detail_bytes)[0]["days"] == [[30.0, "30"]] and len(widget.values) == 40
+    widget.day = 9.0
     assert widget.values.is_empty()
     with pytest.raises(traitlets.TraitError, match="Did you mean 'ALT serum'"):
         widget.measure = "ALT serun"
@@ -157,9 +158,10 @@ def test_what_a_cage_ate_counts_once() -> None:
     names = ["subject", "sex", "group", "endpoint", "unit", "day", "value", "censored"]
     values = pl.DataFrame(rows, schema=names, orient="row")
     pooldef = pl.DataFrame({"POOLID": [f"P{s[1:3]}" for s in values["subject"]], "USUBJID": values["subject"]})
-    for cage_of in (animals.cages(pooldef), {}):
-        once = animals.one_a_cage(values, cage_of)
-        assert once.columns == names and once["value"].to_list() == [20.0, 21, 22, 23, 21, 22, 23, 24]
+    for cage_of in (measures.cages(pooldef), {}):
+        once = measures.one_a_cage(values, cage_of)
+        assert once.columns == [*names, "cage", "members"] and once["members"].list.len().to_list() == [3] * 8
+        assert once["value"].to_list() == [20.0, 21, 22, 23, 21, 22, 23, 24]
         found = animals.compared(once, [None, 0])
         assert found["n"].to_list() == [4, 4] and found["verdict"].to_list() == [None, "no difference shown"]
     assert animals.compared(values, [None, 0])["verdict"].to_list() == [None, "higher"]
@@ -175,3 +177,36 @@ def test_values_that_are_all_the_same_are_not_tested() -> None:
         }
     )
     assert animals.compared(values, [None, 0])["p"].to_list() == [None, None]
+    assert animals.compared(values, [None, 0])["verdict"].to_list() == [None, "all the same"]
+    apart = values.with_columns(value=pl.col("value") + pl.col("group"))
+    assert animals.compared(apart, [None, 0])["verdict"].to_list() == [None, "no spread"]
+
+
+def test_a_placebo_is_a_control_and_people_are_no_animals() -> None:
+    subjects = pl.DataFrame(
+        {"subject": list("abcd"), "species": "HUMAN", "arm": ["Placebo", "Drug"] * 2, "control": [True, False] * 2}
+    )
+    widget = AnimalStudy(planted_study.Animals(subjects, planted_study.animals().outcomes.clear()))
+    header = head(widget)
+    assert [(a["arm"], a["against"]) for a in header["arms"]] == [("Placebo", 0), ("Drug", 0)]
+    assert header["noun"] == ["participant", "participants"] and header["parts"][0]["said"] == "0 participants"
+
+
+def test_sequences_of_doses_are_not_compared(rats: planted_study.Animals) -> None:
+    widget = AnimalStudy(planted_study.Animals(rats.subjects.with_columns(crossover=True), rats.outcomes))
+    assert widget.compared["p"].null_count() == widget.compared.height
+    assert "several doses" in unpack(widget.detail_bytes)[0]["said"]
+
+
+def test_tests_are_named_in_words(rats: planted_study.Animals) -> None:
+    lab = pl.DataFrame({"LBTESTCD": ["ALT", "AST"], "LBTEST": ["Alanine Aminotransferase", planted.HOSTILE]})
+    tables = {**rats.tables, "LB": lab}
+    widget = AnimalStudy(planted_study.Animals(rats.subjects, rats.outcomes, tables))
+    assert [(m["endpoint"], m["label"], m["code"]) for m in head(widget)["measures"]] == [
+        ("ALT serum", "Alanine Aminotransferase, serum", "ALT"),
+        ("WEIGHT liver", "WEIGHT liver", ""),
+    ]
+    assert measures.in_words("food_consumption of the pool", {}) == "Food consumption, by cage"
+    assert [measures.day_text(d) for d in (-4, 1, 8 + 2 / 24, -1.75 / 24)] == [
+        "-4", "1", "8, 2 h", "1.75 h before the first dose",
+    ]  # fmt: skip

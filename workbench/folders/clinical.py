@@ -122,7 +122,6 @@ def _subjects(domains: Domains, note: Note) -> pl.DataFrame:
         "sex_concept": pl.Int64,
         "control": pl.Boolean,
         "analysed": pl.Boolean,
-        "#dose": pl.Float64,
     }
     schema = dict.fromkeys(rows[0], pl.String) | kinds | {c.lower(): pl.Float64 for c in BASELINE}
     frame = pl.DataFrame(rows, schema=schema)
