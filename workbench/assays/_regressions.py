@@ -160,7 +160,7 @@ def fit(
             for out, value in zip((beta, se, t, sd), answers[:4], strict=True):
                 out[d, start + columns] = value
             constant[d, start + columns] = answers[4]
-            recomputed += int(len(columns))
+            recomputed += len(columns)
     return Regressions(beta, se, t, n, rank, df, sd, constant, recomputed, dropped)
 
 
