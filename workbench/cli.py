@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import __version__, home, rooms, summary
-from workbench.text import nearest
+from workbench.text import nearest, on_command_line
 
 SCREENS = ("gdsc2", "gdsc1", "ccle")
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except _refusals() as error:
         words = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"workbench {args.verb}: {words}", file=sys.stderr)
+        print(f"workbench {args.verb}: {on_command_line(words)}", file=sys.stderr)
         return 1
 
 

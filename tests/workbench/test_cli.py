@@ -317,3 +317,16 @@ def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert json.loads(path.read_text(encoding="utf-8")) == [{"value": 1.0}]
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert home.home() != tmp_path
+
+
+def test_errors_spell_arguments_as_the_command_line_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "growthData_x.csv").write_text(
+        '"","model.id","drug","time","volume"\n"1","a","b",0,100\n"2","a","b",3,150\n'
+    )
+    assert cli.main(["study", "build", str(tmp_path), "--kind", "growth"]) == 1
+    assert "state --option volume_unit= (such as 'mm3')" in capsys.readouterr().err
+    told = ["--option", "volume_unit=mm3", "--option", "time_unit=day"]
+    assert cli.main(["study", "build", str(tmp_path), "--kind", "growth", *told, "--name", "one"]) == 0
+    capsys.readouterr()
+    assert cli.main(["study", "build", str(tmp_path), "--kind", "growth", *told, "--name", "one"]) == 1
+    assert "Give --replace to replace it" in capsys.readouterr().err
