@@ -73,7 +73,10 @@ def arms_of(subjects: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def means(values: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """``by``, n, mean, low and high: the 95 % t interval of each group's mean (Student 1908), null for one animal."""
+    """``by``, n, mean, low and high: the 95 % t interval of each group's mean (Student 1908), null of one or two.
+
+    Of two values it would be 18 times their distance: true, and of no use beside the values themselves.
+    """
     from scipy import stats
 
     one = pl.col("value")
@@ -81,14 +84,14 @@ def means(values: pl.DataFrame, *by: str) -> pl.DataFrame:
     n = found["n"].to_numpy()
     half = pl.Series("half", stats.t.ppf(0.975, np.maximum(n - 1, 1)) / np.sqrt(n)) * found["sd"]
     found = found.with_columns(low=pl.col("mean") - half, high=pl.col("mean") + half)
+    found = found.with_columns(pl.when(pl.col("n") > 2).then(pl.col("low", "high")))
     return found.drop("sd").sort(by)
 
 
 def weights(rows: pl.DataFrame) -> pl.DataFrame:
-    """Body weight: group, sex, day, n, mean, low, high (null of two); days on which fewer are weighed are left out."""
+    """Body weight: group, sex, day, n, mean, low, high; days on which fewer than two are weighed are left out."""
     own = rows.filter((pl.col("endpoint") == WEIGHT) & pl.col("day").is_finite())
-    found = means(own, "group", "sex", "day").filter(pl.col("n") > 1)
-    return found.with_columns(pl.when(pl.col("n") > 2).then(pl.col("low", "high")))  # of two it is 9 times their range
+    return means(own, "group", "sex", "day").filter(pl.col("n") > 1)
 
 
 def compared(values: pl.DataFrame, against: list[int | None]) -> pl.DataFrame:

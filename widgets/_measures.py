@@ -73,16 +73,16 @@ def one_a_cage(values: pl.DataFrame, cage_of: dict[str, str]) -> pl.DataFrame:
 
 
 def spelled(records: dict[str, pl.DataFrame]) -> dict[str, str]:
-    """Test code -> name of the test, of the first domain that has it."""
+    """Test code -> name of the test, of the first domain that has it: --TESTCD in SEND, PARAMCD in ADaM."""
     found: dict[str, str] = {}
-    for domain in TESTED:
-        record = records.get(domain.lower())
-        if record is None or not {f"{domain}TESTCD", f"{domain}TEST"} <= set(record.columns):
-            continue
-        pairs = record.select(pl.col(f"{domain}TESTCD", f"{domain}TEST").cast(pl.String)).unique(maintain_order=True)
-        for code, name in pairs.drop_nulls().iter_rows():
-            if code and name:
-                found.setdefault(code, name)
+    for name, record in records.items():
+        for code, spelt in ((f"{name.upper()}TESTCD", f"{name.upper()}TEST"), ("PARAMCD", "PARAM")):
+            if not {code, spelt} <= set(record.columns):
+                continue
+            pairs = record.select(pl.col(code, spelt).cast(pl.String)).unique(maintain_order=True).drop_nulls()
+            for key, words in pairs.iter_rows():
+                if key and words:
+                    found.setdefault(key if spelt != "PARAM" else key.lower(), words)
     return found
 
 
@@ -120,7 +120,7 @@ def offered(rows: pl.DataFrame, tests: dict[str, str]) -> list[dict[str, Any]]:
             {
                 "endpoint": endpoint,
                 "label": label,
-                "code": code if code in tests else "",
+                "code": code.upper() if code in tests else "",
                 "unit": "" if unit == NO_UNIT else unit,
                 "kind": kind_of(endpoint),
                 "n": int(n),

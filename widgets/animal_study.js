@@ -178,15 +178,16 @@ function render({ model, el }) {
     const all = [...keep.map((i) => value[i]), ...means.flatMap((m) => [m.low, m.high].filter((v) => v !== null))], positive = keep.every((i) => value[i] > 0);
     scale.disabled = !positive;
     const log = scale.checked && positive, low = Math.min(...(log ? all.filter((v) => v > 0) : all)), high = Math.max(...all), pad = (high - low || Math.abs(high) || 1) * 0.06;
+    const crowded = kept.some((arm) => axisText(arm, kept).length * 7 > (dotPlot.clientWidth || 420) / many) && kept.every((arm) => arm.dose !== null); // names of arms would be cut
     if (keep.length) {
       area = plane(dots, part.root, { width: Math.max(240, dotPlot.clientWidth || 420), height: 330,
-        x: { low: -0.5, high: many - 0.5, label: doseUnit() ? `Arm, dose in ${doseUnit()}` : "Arm", ticks: kept.map((arm, k) => [k, axisText(arm, kept)]) },
+        x: { low: -0.5, high: many - 0.5, label: `${doseUnit() ? `Arm, dose in ${doseUnit()}` : "Arm"}${crowded ? "; arms of one dose in the order of the table" : ""}`, ticks: kept.map((arm, k) => [k, crowded ? (kept[k - 1]?.dose === arm.dose ? "" : short(arm.dose)) : axisText(arm, kept)]).filter(([, text]) => text) },
         y: { low: log ? low / 1.1 : low - pad, high: log ? high * 1.1 : high + pad, log, label: `${header.label}${header.unit ? `, ${header.unit}` : ""}` } });
       const { c } = area, width = area.w / many / shown.length, chosen = selected(), isLit = (i) => members(i).some((name) => chosen.has(name)), lit = keep.some(isLit), seen = new Map();
       for (const i of [...keep].sort((a, b) => value[a] - value[b])) {
         const key = `${group[i]}/${s[i]}`, nth = seen.get(key) || 0;
         seen.set(key, nth + 1);
-        const px = area.sx(place.get(group[i]) + slot.get(s[i]) * 0.86) + (((nth * 0.618) % 1) - 0.5) * Math.min(26, width * 0.5), py = area.sy(value[i]);
+        const px = area.sx(place.get(group[i]) + slot.get(s[i]) * 0.86) + (((nth * 0.618 + 0.5) % 1) - 0.5) * Math.min(26, width * 0.5), py = area.sy(value[i]);
         spots.push({ px, py, i });
         c.fillStyle = c.strokeStyle = paint(group[i]);
         c.globalAlpha = lit && !isLit(i) ? 0.22 : 0.8;
@@ -211,7 +212,7 @@ function render({ model, el }) {
       h("tbody", {}, ...means.map((m) => h("tr", {}, h("th", { scope: "row", text: rowText(m.group) }), ...(sexed ? [h("td", { text: m.sex })] : []), h("td", { class: "num", text: whole(m.n) }),
         h("td", { text: `${short(m.mean)}${m.low === null ? "" : ` (${short(m.low)} to ${short(m.high)})`}` }),
         ...(control ? [h("td", { class: "num", text: m.fold === null ? "\u2013" : m.fold.toFixed(2) }),
-          h("td", { class: m.verdict === "higher" || m.verdict === "lower" ? "differs" : "soft", text: isControl(m.group) ? "control" : m.verdict === null ? "too few to test" : m.p === null ? m.verdict : `${m.verdict === "higher" ? "\u25b2 " : m.verdict === "lower" ? "\u25bc " : ""}${m.verdict}, p ${m.p < 0.001 ? "< 0.001" : `= ${m.p.toFixed(3)}`}` })] : []))))));
+          h("td", { class: m.verdict === "higher" || m.verdict === "lower" ? "differs" : "soft", text: isControl(m.group) ? "control" : m.verdict === null ? "too few to test" : m.p === null ? m.verdict : `${m.verdict === "higher" ? "\u25b2 higher, " : m.verdict === "lower" ? "\u25bc lower, " : ""}p ${m.p < 0.001 ? "< 0.001" : `= ${m.p.toFixed(3)}`}` })] : []))))));
   }
 
   /** Animals of the sexes that are shown: those with the finding, how many were looked at, mean severity. */
@@ -229,7 +230,7 @@ function render({ model, el }) {
     said.textContent = `${whole(rows.length)} ${rows.length === 1 ? "finding" : "findings"}${sex ? ` in ${SEX[sex]}` : ""}`;
     part.root.style.setProperty("--wb-columns", `minmax(90px,1.1fr) minmax(110px,1.6fr) repeat(${columns.length},minmax(58px,.7fr))`);
     const kept = columns.map((g) => all[g]);
-    heads.replaceChildren(h("span", { text: "Organ" }), h("span", { text: "Finding" }), ...kept.map((arm) => h("span", { class: "cut", style: { textAlign: "center" }, text: `${axisText(arm, kept)}${arm.dose === null || !arm.unit ? "" : ` ${arm.unit}`}`, title: `${arm.arm}, ${doseText(arm)}` })));
+    heads.replaceChildren(h("span", { text: "Organ" }), h("span", { text: "Finding" }), ...kept.map((arm) => h("span", { class: "cut", style: { textAlign: "center" }, text: axisText(arm, kept) === arm.arm ? arm.arm : doseText(arm), title: `${arm.arm}, ${doseText(arm)}` })));
     list.box.style.height = `${Math.max(60, Math.min(330, rows.length * 27 + 4))}px`;
     list.set(rows.length, true);
     heads.style.paddingRight = `${list.box.offsetWidth - list.box.clientWidth + 9}px`;

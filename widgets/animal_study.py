@@ -86,7 +86,7 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
         self._noun = ["participant", "participants"] if human else ["animal", "animals"]
         records = {name.lower(): name for name in getattr(study, "records", [])}
         tables = {d: study.record(records[d]) for d in animals.DOMAINS if d in records}
-        tested = [d.lower() for d in measures.TESTED if d.lower() in records]
+        tested = [d for d in records if d.upper() in measures.TESTED or d.startswith("ad")]
         tests = measures.spelled({d: study.record(records[d]) for d in tested})
         self._findings = [
             row
@@ -218,7 +218,7 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
         """What the dots and the table are, how they were compared, and of which days the values are."""
         one = "cage" if caged else self._noun[0]
         said = [f"Measured by cage: a point is a cage, and n counts cages, not {self._noun[1]}."] if caged else []
-        said.append("Bars are means with 95 % t intervals.")
+        said.append(f"Bars are means with 95 % t intervals, of three {one}s or more.")
         if self._crossed:
             said.append("Each animal had several doses, one after the other: arms are sequences, and are not compared.")
         elif self._arms["against"].is_null().all():
@@ -228,8 +228,11 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
             theirs = "; recovery arms (R) stand against theirs" if later else ""
             said.append(
                 "Differences from the control are Dunnett's test within each sex, two-sided, p < 0.05, where both have "
-                f"three {one}s or more{theirs}. One measure of many: some differ by chance."
+                f"three {one}s or more{theirs}. Without a triangle no difference is shown, which is not the same as "
+                "none; and of many measures some differ by chance."
             )
+        if values["censored"].fill_null(0).ne(0).any():
+            said.append("Open points lie beyond the limit that they stand at; means take the limit for the value.")
         on = Counter(measures.day_text(day) for day in values["day"].drop_nulls().sort() if np.isfinite(day))
         if self.day <= LAST and on:
             most = [f"{day} ({n:,})" for day, n in on.most_common(4)]
