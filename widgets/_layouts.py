@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LARGE = 100_000  # rows: a modality of more is read by blocks, never whole
 FOUND = 40  # features offered while someone types
 NAMED = 200  # absent subjects named in the page
+USUAL = ("tissue", "arm", "cell_type", "celltype", "condition")  # what to colour by before anyone chose
 GIVEN = "given"  # modality and method of a plain frame
 
 
@@ -31,10 +32,10 @@ class Layouts:
     modalities : those of subjects first, then of cells, then of treatments
     """
 
-    def __init__(self, data: Any, seed: int = 0) -> None:
+    def __init__(self, data: Any, seed: int = 0, axes: tuple[str, str] = ("x", "y")) -> None:
         self.study: Any = None if isinstance(data, pl.DataFrame) else data
         self._frame = _checked(data) if isinstance(data, pl.DataFrame) else pl.DataFrame()
-        self._seed = seed
+        self._seed, self._axes = seed, axes
         self._made: dict[tuple[str, str], Coordinates] = {}
         self._rows: dict[str, Rows] = {}
         self._opened: dict[str, Backed] = {}
@@ -96,7 +97,7 @@ class Layouts:
         if (modality, method) not in self._made:
             if self.study is None:
                 frame = self._frame.select("name", "x", "y").with_row_index("row").drop_nulls()
-                made = embedding.Coordinates(frame, ("x", "y"), GIVEN)
+                made = embedding.Coordinates(frame, self._axes, GIVEN)
             elif (backed := self._backed(modality)) is not None:
                 made = embedding.of_backed(backed, method, seed=self._seed, progress=tell)
             else:
@@ -105,10 +106,11 @@ class Layouts:
         return self._made[modality, method]
 
     def asked(self, colour: str | dict[str, Any] | None, modality: str) -> dict[str, Any]:
-        """A colour in the dict form; None is the tissue or arm, where there is one."""
-        columns = self.rows(modality).columns.columns
+        """A colour in the dict form; None is the tissue, arm or cell type, else the first column of few words."""
+        columns = self.rows(modality).columns
         if colour is None:
-            colour = next((c for c in ("tissue", "arm") if c in columns), "none")
+            few = (c.name for c in columns if c.dtype == pl.String and 1 < c.n_unique() <= _colours.LEVELS)
+            colour = next((c for c in USUAL if c in columns.columns), next(few, "none"))
         return _colours.asked(colour, self.rows(modality), self.study)
 
     def colouring(self, choice: dict[str, Any], modality: str) -> tuple[Colouring, str]:

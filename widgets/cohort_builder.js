@@ -67,6 +67,12 @@ export function composition(frame, k, rows) {
     .sort((a, b) => b.n - a.n || b.of - a.of || a.code - b.code);
 }
 
+/** The facet to begin with: tissue, then arm, where they have several levels; else the first that has. */
+export function opening(facets) {
+  const several = (f) => f.levels.length > 1;
+  return ["tissue", "arm"].map((name) => facets.findIndex((f) => f.name === name && several(f))).find((k) => k >= 0) ?? facets.findIndex(several);
+}
+
 /** "2026-11-22T00:46:56+00:00" as people write it. */
 export const moment = (when) => String(when).replace(/^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*\+00:00$/, "$1 $2 UTC");
 
@@ -94,11 +100,13 @@ function render({ model, el }) {
     fill: (row, i) => {
       const l = levels[i], top = Math.max(1, levels.top), field = frame.header.facets[facet].name;
       row.classList.add("level");
-      const drop = h("button", { type: "button", class: "mini", tabindex: "-1", text: "drop", "aria-label": `Drop ${l.name}`, disabled: !l.n, onclick: (event) => { event.stopPropagation(); ask("keep", { facet: field, levels: [l.name], without: true }); } });
-      row.title = `Keep only ${l.name}`;
+      // what can be done with a level: those of it leave, or, where none of it is in, they come
+      const [verb, word] = l.n ? ["keep", "drop"] : ["add", "add"];
+      const change = h("button", { type: "button", class: "mini", tabindex: "-1", text: word, "aria-label": `${l.n ? "Drop" : "Add"} ${l.name}`, onclick: (event) => { event.stopPropagation(); ask(verb, { facet: field, levels: [l.name], ...(verb === "keep" ? { without: true } : {}) }); } });
+      row.title = rows.length ? `Keep only ${l.name}` : `Begin with ${l.name}`;
       row.append(h("span", { class: "name cut", text: l.name }),
         h("span", { class: "bar" }, h("i", { class: "faint", style: { width: `${(100 * l.of) / top}%` } }), h("i", { style: { width: `${(100 * l.n) / top}%` } })),
-        h("span", { class: "num small soft", text: `${whole(l.n)} of ${whole(l.of)}` }), drop);
+        h("span", { class: "num small soft", text: `${whole(l.n)} of ${whole(l.of)}` }), change);
     },
   });
   const mods = h("div", { class: "mods" });
@@ -146,7 +154,7 @@ function render({ model, el }) {
     heading.textContent = model.get("title") || "Cohort: from a selection to a run";
     facetPick.replaceChildren(...frame.header.facets.map((f, k) => h("option", { value: String(k), text: f.name })));
     facetPick.parentElement.parentElement.hidden = !frame.header.facets.length;
-    facet = Math.max(0, frame.header.facets.findIndex((f) => f.name === "tissue"));
+    facet = Math.max(0, opening(frame.header.facets));
     facetPick.value = String(facet);
     show();
   }
@@ -160,7 +168,7 @@ function render({ model, el }) {
     of.textContent = `of ${whole(n)} subjects \u00b7 ${whole(outcomes)} measured values`;
     const away = get("elsewhere");
     gone.hidden = rows.length > 0 && !away.n;
-    gone.textContent = away.n ? `${whole(away.n)} selected elsewhere are no subjects here: ${(away.names || []).slice(0, 5).join(", ")}` : "Draw a lasso in another widget, or keep some below.";
+    gone.textContent = away.n ? `${whole(away.n)} selected elsewhere are no subjects here: ${(away.names || []).slice(0, 5).join(", ")}` : "Draw a lasso in another view, or add some below.";
     clear.disabled = !rows.length;
     undo.disabled = !model.get("undoable");
     if (header.facets.length) {
@@ -170,12 +178,13 @@ function render({ model, el }) {
       list.set(levels.length, true);
     }
     mods.replaceChildren(...header.modalities.flatMap((m, k) => {
+      const asked = rows.length ? rows : header.subjects.keys(), of = rows.length || n; // nobody selected: of the study
       let has = 0;
-      for (const i of rows) has += columns[`has.${k}`][i];
-      const part = rows.length ? (100 * has) / rows.length : 0, lacks = rows.length - has;
-      const keep = h("button", { type: "button", text: "keep these", "aria-label": `Keep those with ${m}`, disabled: !lacks || !has, onclick: () => ask("keep", { facet: m, levels: ["has"] }) });
-      return [h("span", { class: "cut", text: m, title: m }), h("span", { class: "bar", role: "img", "aria-label": `${whole(has)} of ${whole(rows.length)} have ${m}` }, h("i", { style: { width: `${part}%` } })),
-        h("span", { class: "num small soft", text: lacks ? `${whole(has)}, ${whole(lacks)} lack it` : rows.length ? "all" : "\u2013" }), keep];
+      for (const i of asked) has += columns[`has.${k}`][i];
+      const part = of ? (100 * has) / of : 0, lacks = of - has;
+      const keep = h("button", { type: "button", text: rows.length ? "keep these" : "add these", "aria-label": `${rows.length ? "Keep" : "Add"} those with ${m}`, disabled: !lacks || !has, onclick: () => ask("keep", { facet: m, levels: ["has"] }) });
+      return [h("span", { class: "cut", text: m, title: m }), h("span", { class: "bar", role: "img", "aria-label": `${whole(has)} of ${whole(of)} have ${m}` }, h("i", { class: rows.length ? null : "faint", style: { width: `${part}%` } })),
+        h("span", { class: "num small soft", text: lacks ? `${whole(has)}, ${whole(lacks)} lack it` : of ? "all" : "\u2013" }), keep];
     }));
     able();
   }
@@ -208,7 +217,7 @@ function render({ model, el }) {
         h("p", { class: "finding", text: `\u2713 Checked: ${d.rule}, no subject and no row stands on both sides. Split ${d.digest.slice(0, 12)}` }));
       if (d.without.n) sides.append(h("p", { class: "finding", text: `${whole(d.without.n)} of the cohort have no ${d.label}, so they test nothing: ${d.without.names.slice(0, 4).join(", ")}${d.without.n > 4 ? "\u2026" : ""}` }));
       const a = d.audit || {};
-      sides.append(h("p", { class: "finding" }, h("b", { text: "Audit: " }), a.state === "running" ? "looking for leaks and shifts\u2026" : a.state === "failed" ? `could not be done: ${a.message}` : a.n ? `${whole(a.n)} of ${whole(a.asked)} checks found something` : `${whole(a.asked)} checks of the split found nothing`));
+      sides.append(h("p", { class: "finding" }, h("b", { text: "Audit: " }), a.state === "running" ? "looking for leaks and shifts\u2026" : a.state === "failed" ? `could not be done: ${a.message}` : a.n ? `${whole(a.by)} of ${whole(a.asked)} checks found something` : `${whole(a.asked)} checks of the split found nothing`));
       for (const f of a.findings || []) sides.append(h("p", { class: "finding" }, h("b", { text: `${f.severity}, ${f.check}: ` }), f.what));
     }
     able();
@@ -250,8 +259,8 @@ function render({ model, el }) {
   }
 
   function able() {
-    const step = model.get("step"), at = STEPS.findIndex(([id]) => id === step), state = get("training").state, busy = ["running", "stopping"].includes(state);
-    steps.replaceChildren(...STEPS.map(([id, text], i) => h("li", { class: i < at || (id === "train" && state === "done") ? "done" : null, "aria-current": i === at ? "step" : null }, h("i", { text: i < at || (id === "train" && state === "done") ? "\u2713" : String(i + 1) }), h("span", { text }))));
+    const offered = STEPS.filter(([id]) => id !== "train" || get("options").trains), step = model.get("step"), at = offered.findIndex(([id]) => id === step), state = get("training").state, busy = ["running", "stopping"].includes(state);
+    steps.replaceChildren(...offered.map(([id, text], i) => h("li", { class: i < at || at < 0 || (id === "train" && state === "done") ? "done" : null, "aria-current": i === at ? "step" : null }, h("i", { text: i < at || at < 0 || (id === "train" && state === "done") ? "\u2713" : String(i + 1) }), h("span", { text }))));
     two.dataset.on = String(rows.length > 0);
     three.dataset.on = String(Boolean(get("saved").name));
     four.dataset.on = String(Boolean(get("divided").digest));

@@ -189,7 +189,11 @@ class CohortBuilder(anywidget.AnyWidget):
 
         With nobody selected, all subjects of the study are asked. ``without`` drops them instead.
         """
-        asked = set(self.members or self._names)
+        asked, found = set(self.members or self._names), set(self._with(facet, levels))
+        self.members = [name for name in self._names if name in asked and (name in found) != without]
+
+    def _with(self, facet: str, levels: Sequence[str]) -> list[str]:
+        """Subjects whose ``facet`` is one of ``levels``."""
         if facet in self._presence.columns and self._presence.schema[facet] == pl.Boolean:
             column = pl.when(pl.col(facet)).then(pl.lit("has")).otherwise(pl.lit("lacks"))
             table = self._presence
@@ -198,9 +202,12 @@ class CohortBuilder(anywidget.AnyWidget):
         else:
             known = [*self.study.subjects.columns, *self.study.modalities]
             raise ValueError(f"there is no column or modality {facet!r} to filter by.{nearest(facet, known)}")
-        fits = column.is_in(list(levels))
-        found = table.filter(~fits if without else fits)["subject"].cast(pl.String)
-        self.members = [name for name in found.to_list() if name in asked]
+        return table.filter(column.is_in(list(levels)))["subject"].cast(pl.String).to_list()
+
+    def add(self, facet: str, levels: Sequence[str]) -> None:
+        """The members, and all subjects of the study whose ``facet`` is one of ``levels``."""
+        wanted = {*self.members, *self._with(facet, levels)}
+        self.members = [name for name in self._names if name in wanted]
 
     def combine(self, how: str, name: str) -> None:
         """The present members and a saved cohort: "union", "intersection", "minus", or "replace" (load it)."""
@@ -295,6 +302,7 @@ class CohortBuilder(anywidget.AnyWidget):
                 "state": "done",
                 "n": found.height,
                 "asked": table.height,
+                "by": found["check"].n_unique(),
                 "findings": found.select("severity", "check", "what", "do").head(6).to_dicts(),
                 "message": "",
             }
@@ -355,6 +363,7 @@ class CohortBuilder(anywidget.AnyWidget):
         asked = change["new"]
         verbs: dict[str, Callable[[], None]] = {
             "keep": lambda: self.keep(asked["facet"], asked["levels"], bool(asked.get("without"))),
+            "add": lambda: self.add(asked["facet"], asked["levels"]),
             "combine": lambda: self.combine(asked["how"], asked["name"]),
             "complement": self.complement,
             "clear": lambda: setattr(self, "members", []),

@@ -26,7 +26,7 @@ const CSS = `
 .wb-embedding .tip{position:absolute;pointer-events:none;z-index:3;max-width:270px;padding:6px 9px;font-size:12px;border-radius:4px;
 background:var(--wb-bg);border:1px solid var(--wb-line);box-shadow:0 2px 8px rgb(0 0 0/.22);overflow-wrap:anywhere;}
 .wb-embedding .tip b,.wb-embedding .tip span{display:block;}
-.wb-embedding .legend{margin-bottom:14px;}
+.wb.wb-embedding .legend{display:block;font-size:inherit;margin-bottom:14px;}
 .wb-embedding .legend button.level{display:flex;gap:8px;align-items:center;width:100%;border:0;padding:1px 5px;min-height:24px;text-align:left;background:none;}
 .wb-embedding .legend button.level:hover{background:var(--wb-hover);}
 .wb-embedding .legend i{width:11px;height:11px;border-radius:50%;flex:none;border:1px solid color-mix(in srgb,var(--wb-ink) 25%,transparent);}

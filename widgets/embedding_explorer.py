@@ -28,7 +28,7 @@ import numpy as np
 import traitlets as t
 
 from widgets._colours import Colouring
-from widgets._layouts import GIVEN, NAMED, Layouts
+from widgets._layouts import GIVEN, LARGE, NAMED, Layouts
 from widgets._parts import esm, pack
 from widgets.linked import Selection, missing
 from widgets.palette import VIRIDIS, theme
@@ -69,19 +69,32 @@ def plot_bytes() -> bytes:
     return pack({"gz": packed}, css=str(JupyterScatter._css), traits=traits, digest=digest)
 
 
+def crowded(frame: Any, noun: list[str]) -> list[str]:
+    """Says so where many points hide one another: rows of one profile, as mice of one patient have."""
+    if len(frame) > LARGE:
+        return []
+    places = frame.select("x", "y").unique().height
+    few = places < 0.9 * len(frame)
+    return (
+        [f"{len(frame):,} {noun[1]} stand at {places:,} places: those of one profile hide one another"] if few else []
+    )
+
+
 class EmbeddingExplorer(anywidget.AnyWidget):
     """Rows of any modality on two axes; what the lasso holds is selected in every widget of the same ``selection``.
 
     Parameters
     ----------
-    data : a Study; or a polars frame with name, x, y and any further columns to colour by
+    data : a Study; or a polars frame with name, x, y and any further columns to colour by; with a column subject its
+        rows are cells of these subjects
     modality : which modality to show first; by default the first one of subjects
     method : "PCA" or "UMAP"
     colour : a column of the subjects, "treatment" or "treatment: endpoint" (measured response), "modality: feature",
-        or the dict form of ``widgets._colours``; by default the tissue, where there is one
+        or the dict form of ``widgets._colours``; by default the tissue, arm or cell type, where there is one
     selection : what is shared with other widgets
     seed : of the layout
     title : heading, shown as text
+    axes : names of x and y of a frame
 
     Attributes
     ----------
@@ -133,9 +146,10 @@ class EmbeddingExplorer(anywidget.AnyWidget):
         *,
         seed: int = 0,
         title: str = "",
+        axes: tuple[str, str] = ("x", "y"),
     ) -> None:
         script = plot_bytes()
-        self._laid, self._speaks = Layouts(data, seed), f"embedding {next(_NUMBER)}"
+        self._laid, self._speaks = Layouts(data, seed, axes), f"embedding {next(_NUMBER)}"
         self._lock, self._thread = threading.RLock(), cast("threading.Thread | None", None)
         self._hearing, self._stop, self._began = False, threading.Event(), 0.0
         self._colouring: Colouring | None = None
@@ -245,7 +259,7 @@ class EmbeddingExplorer(anywidget.AnyWidget):
                     version=1,
                     axes=list(laid.axes),
                     noun=_NOUNS[rows.axis],
-                    notes=laid.notes,
+                    notes=[*laid.notes, *crowded(laid.frame, _NOUNS[rows.axis])],
                     absent=self._laid.absent(modality),
                 )
                 self.progress_state, self.message = ("failed", fallen) if fallen else ("ready", "")

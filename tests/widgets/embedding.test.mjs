@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { inner, numbers, points, ramp, rowsOf } from "../../widgets/_plot.js";
 import { coded, looks, short, tenth } from "../../widgets/embedding_explorer.js";
-import { composition, moment } from "../../widgets/cohort_builder.js";
+import { composition, moment, opening } from "../../widgets/cohort_builder.js";
 
 test("points keep their proportions and fill the plot; no value takes the last colour", () => {
   const made = points([0, 10, 10], [0, 0, 5], [0, -1, 2], 7, 2);
@@ -26,6 +26,13 @@ test("colours between the given ones; numbers as people write them", () => {
   assert.equal(short(-1234.5), "\u22121230");
   assert.ok(looks(1000000)[1] < looks(100)[1]);
   assert.equal(moment("2026-11-22T00:46:56+00:00"), "2026-11-22 00:46 UTC");
+});
+
+test("a cohort's composition begins with what tells subjects apart", () => {
+  const facet = (name, ...levels) => ({ name, levels });
+  assert.equal(opening([facet("species", "RAT"), facet("sex", "F", "M"), facet("arm", "Low", "High")]), 2);
+  assert.equal(opening([facet("species", "RAT"), facet("sex", "F", "M"), facet("tissue", "skin")]), 1);
+  assert.equal(opening([facet("species", "RAT")]), -1);
 });
 
 test("the inner model tells what it is set and hears what is put", () => {

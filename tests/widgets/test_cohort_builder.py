@@ -61,6 +61,9 @@ def test_filters_and_set_operations(study: Study) -> None:
     assert builder.members == []
     page(builder, "keep", facet="mutation", levels=["lacks"])  # nobody selected: the whole study is asked
     assert builder.members == [f"subject {i}" for i in range(52, 60)]
+    page(builder, "add", facet="tissue", levels=["tissue 0"])
+    assert builder.members == [f"subject {i:02d}" for i in range(60) if i >= 52 or i % 4 == 0]
+    page(builder, "undo")
     page(builder, "complement")
     assert len(builder.members) == 52
     page(builder, "clear")
@@ -113,6 +116,8 @@ def test_from_a_selection_to_a_recorded_run(study: Study) -> None:
     builder.members = FIRST
     page(builder, "save", name="twelve")
     page(builder, "split", endpoint="ln_ic50")
+    assert builder._auditing is not None
+    builder._auditing.join(60)  # filters of warnings belong to all threads: two at once make each other's errors
     builder.choice = {**builder.choice, "predictor": "ridge", "modalities": ["expression"]}
     page(builder, "train")
     assert builder.wait(120) == "done", builder._panel.traceback

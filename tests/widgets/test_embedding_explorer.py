@@ -103,6 +103,26 @@ def test_a_dose_keeps_its_unit_and_few_whole_numbers_are_categories() -> None:
     assert head(EmbeddingExplorer(frame, colour="week"))["kind"] == "levels"
 
 
+def test_cells_are_coloured_by_their_type_and_points_that_hide_one_another_are_counted() -> None:
+    frame = pl.DataFrame(
+        {
+            "name": [str(i) for i in range(20)],
+            "x": [i % 5 for i in range(20)],
+            "y": 0,
+            "subject": "donor",
+            "barcode": [f"code {i}" for i in range(20)],
+            "cell_type": ["T", "B"] * 10,
+        }
+    )
+    explorer = EmbeddingExplorer(frame, axes=("UMAP 1", "UMAP 2"))
+    header = head(explorer, "frame_bytes")
+    assert explorer.choice["colour"] == {"kind": "column", "name": "cell_type"}
+    assert header["axes"] == ["UMAP 1", "UMAP 2"] and header["noun"] == ["cell", "cells"]
+    assert header["notes"] == ["20 cells stand at 5 places: those of one profile hide one another"]
+    apart = EmbeddingExplorer(frame.with_columns(x=pl.int_range(20)).drop("cell_type"))
+    assert head(apart, "frame_bytes")["notes"] == [] and apart.choice["colour"] == {"kind": "none"}
+
+
 def test_a_lasso_selects_and_a_selection_elsewhere_is_highlighted(study: Study) -> None:
     selection = Selection()
     explorer = EmbeddingExplorer(study, modality="mutation", selection=selection)
