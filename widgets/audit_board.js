@@ -141,7 +141,7 @@ function render({ model, el }) {
     const on = who.length > 0 && who.length === chosen.size && who.every((name) => chosen.has(name));
     return { on, button: who.length ? h("button", {
       type: "button", class: "who", "aria-pressed": String(on), "data-key": key,
-      text: `${on ? "Selected: " : "Select "}${count(who.length, "subject")}`,
+      text: `${on ? "Selected: " : "Select "}${count(who.length, frame.header.noun || "subject")}`,
       onclick: () => put(model, { selected: on ? [] : who }),
     }) : "" };
   }

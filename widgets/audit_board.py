@@ -1,6 +1,6 @@
 """FINDINGS as a board that people read: what, where, how sure, how bad, what to do; a click selects who is concerned.
 
-Layout of ``frame_bytes`` (container: ``widgets._parts.pack``). Header: ``version``, ``subjects`` [name],
+Layout of ``frame_bytes`` (container: ``widgets._parts.pack``). Header: ``version``, ``subjects`` [name], ``noun``,
 ``checks`` [{check, family}] (what was run, found or not), ``findings`` [{check, family, severity, confidence, what,
 where, names, n, do, subjects}], worst first. ``names`` are cut to the first 40, ``subjects`` counts the subjects
 concerned. Columns: ``start`` i4 findings + 1, ``concerned`` i4 (index into subjects).
@@ -48,9 +48,10 @@ class AuditBoard(Selects, anywidget.AnyWidget):
     Parameters
     ----------
     findings : polars frame of ``tables.FINDINGS``; may be empty
-    checks : what was run: names, or (check, family) pairs; shown as a count, so that an empty board means something
+    checks : what was run: names, (check, family) pairs, or the table of ``audits.checks()``; shown as a count, so that
+        an empty board means something
     study : the study that was checked (or anything with ``subjects`` and ``rows``); it turns names and rows into
-        subjects to select. Without it every name of a finding counts as one
+        subjects to select. Without it whatever a finding names can be selected: subjects, but features as well
     selection : what is selected, shared with other widgets
     title : heading, shown as text
 
@@ -80,7 +81,7 @@ class AuditBoard(Selects, anywidget.AnyWidget):
     def __init__(
         self,
         findings: pl.DataFrame,
-        checks: Iterable[str | tuple[str, str]] = (),
+        checks: Iterable[str | tuple[str, str]] | pl.DataFrame = (),
         *,
         study: Any = None,
         selection: Selection | None = None,
@@ -98,6 +99,8 @@ class AuditBoard(Selects, anywidget.AnyWidget):
             subjects = list(dict.fromkeys(name for row in rows for name in row["names"] or []))
         known = {name: i for i, name in enumerate(subjects)}
         concerned = [_concerned(row, known, of_row) for row in rows]
+        if isinstance(checks, pl.DataFrame):
+            checks = [(c, f) for c, f in checks.select("check", "family").iter_rows()]
         ran = [(c, "") if isinstance(c, str) else (str(c[0]), str(c[1])) for c in checks]
         told = [c for c in self._findings.columns if c not in ("rows", "names")]
         header = [
@@ -111,6 +114,7 @@ class AuditBoard(Selects, anywidget.AnyWidget):
             },
             version=1,
             subjects=subjects,
+            noun="name" if study is None else "subject",
             checks=[{"check": check, "family": family} for check, family in ran],
             findings=header,
         )

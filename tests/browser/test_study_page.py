@@ -185,8 +185,8 @@ def test_a_thousand_findings_are_read_check_by_check(
     page.keyboard.press("Enter")
     board.get_by_text("Show more: 941 are left").wait_for()
     assert fold.evaluate("(e) => e.getRootNode().activeElement === e") and board.locator(".finding").count() == 62
-    board.get_by_role("button", name="Select 1,000 subjects").click()
-    board.get_by_role("button", name="Selected: 1,000 subjects").wait_for()
+    board.get_by_role("button", name="Select 1,000 names").click()
+    board.get_by_role("button", name="Selected: 1,000 names").wait_for()
     picture(page, "audit_thousand")
     board.get_by_role("button", name="Close all").click()
     board.get_by_text("Such as: ").wait_for()
@@ -250,7 +250,7 @@ def test_the_four_widgets_in_a_notebook_share_a_selection(
         dark=True,
     )
     audit, dose = page.locator(".wb-audit"), page.locator(".wb-dose")
-    audit.get_by_role("button", name="Select 2 subjects").click()
+    audit.get_by_role("button", name="Select 2 names").click()
     page.locator(".widget-label", has_text="AuditBoard: ").get_by_text(HOSTILE).wait_for()
     dose.get_by_role("button", name="Show the 2 selected").click()
     dose.locator("tbody tr.on").nth(1).wait_for()

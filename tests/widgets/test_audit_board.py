@@ -9,6 +9,7 @@ import traitlets
 from tests.widgets import planted, planted_study
 from widgets import AuditBoard, Selection
 from widgets._parts import unpack
+from workbench import audits
 from workbench.tables import FINDINGS, TableError, empty
 
 
@@ -26,6 +27,9 @@ def test_the_worst_come_first_with_what_to_do() -> None:
     assert [f["severity"] for f in header["findings"]] == ["error", "warning", "note"]
     assert header["findings"][0]["do"] == "Look at them." and header["findings"][0]["confidence"] == 0.97
     assert header["checks"] == [{"check": "outliers", "family": ""}, {"check": "two names", "family": "leakage"}]
+    table = audits.checks()
+    header, _ = unpack(AuditBoard(planted_study.findings(), table).frame_bytes)
+    assert [c["check"] for c in header["checks"]] == table["check"].to_list()
 
 
 def test_names_and_rows_become_subjects_of_the_study() -> None:
@@ -34,6 +38,8 @@ def test_names_and_rows_become_subjects_of_the_study() -> None:
     first = study.rows["subject"].cast(pl.String)[0]
     board = AuditBoard(planted_study.findings(("A549", "gene 7")), study=study)
     assert concerned(board) == [[first], ["A549"], []]  # a gene is no subject
+    nouns = [unpack(b.frame_bytes)[0]["noun"] for b in (board, AuditBoard(planted_study.findings()))]
+    assert nouns == ["subject", "name"]
 
 
 def test_findings_are_filtered() -> None:
