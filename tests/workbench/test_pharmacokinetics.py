@@ -148,6 +148,19 @@ def test_every_flag() -> None:
     assert "over 20 % of the area before the second sample" in pk.profile(late, bolus(late), route="iv bolus")["flags"]
 
 
+def test_two_doses_in_one_profile_are_flagged() -> None:
+    t = np.array([0.5, 1, 2, 4, 8, 24])
+    c = 1000 * np.exp(-0.2 * t)
+    both, twice = np.concatenate([t, 672 + t]), np.tile(c, 2)
+    assert "rises again after 648.5 h without a sample: another dose?" in pk.profile(both, twice)["flags"]
+    assert not [f for f in pk.profile(t, c)["flags"] if "rises" in f]
+    depot = np.array([1, 24, 96, 168, 336])
+    assert not [f for f in pk.profile(depot, 100 * np.exp(-0.005 * depot))["flags"] if "rises" in f]
+    frame = pl.DataFrame({"subject": "rat", "time_h": both, "value": twice, "unit": "ng/mL"})
+    assert any("rises" in f for f in pk.from_outcomes(frame)["flags"][0])
+    assert not [f for fs in pk.from_outcomes(frame, dosed_at_h=(0, 672))["flags"] for f in fs if "rises" in f]
+
+
 def test_what_stands_at_hour_zero_when_it_was_not_sampled() -> None:
     t, c = np.array([2.0, 4]), np.array([30.0, 10])
     assert pk.profile(t, c)["auc_last_h_ng_ml"] == pytest.approx(30 + 40 / math.log(3))  # rises from 0

@@ -27,6 +27,7 @@ ROUTES = ("extravascular", "iv bolus", "iv infusion")
 METHODS = ("linear-up log-down", "linear")
 PROFILE = ("subject", "treatment", "site", "dose", "source")
 DEFAULTS: dict[str, Any] = {"n_points": 0, "n_blq": 0, "n_lambda": 0}
+AGAIN_H = 48.0  # a profile that doubles after so long a gap holds two doses: day 1 and day 28 under one name
 
 
 class PharmacokineticsError(ValueError):
@@ -156,6 +157,9 @@ def profile(
     top, last = int(np.argmax(c)), int(np.flatnonzero(c > 0)[-1])
     answer |= {"cmax_ng_ml": float(c[top]), "tmax_h": float(t[top])}
     answer |= {"tlast_h": float(t[last]), "clast_ng_ml": float(c[last])}
+    again = [i for i in np.flatnonzero(np.diff(t) > AGAIN_H) if c[i + 1 :].max() > 2 * c[i]]
+    if again:
+        flags.append(f"rises again after {t[again[0] + 1] - t[again[0]]:g} h without a sample: another dose?")
     after = t >= t[top] if route == "iv bolus" else t > t[top]
     slope = terminal(t[after], c[after], min_points)
     if route == "extravascular" and top == 0:
@@ -242,7 +246,7 @@ def from_outcomes(
         ``dose`` with ``dose_unit`` (mg/kg or its like; or mg, and then clearance and volumes are per animal, in columns
         without ``_kg``), ``censored`` (-1: BLQ, value is the limit; without the column 0 is BLQ)
     dosed_at_h : hours of the doses that start a profile; a sample belongs to the last one not after it, and later
-        profiles than the first are taken to be at steady state
+        profiles than the first are taken to be at steady state. One that is forgotten here is flagged ("rises again")
     molar_mass : g/mol, where concentrations are molar
     **options : as ``profile`` takes them: route, method, tau_h, ...
 
