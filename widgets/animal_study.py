@@ -19,6 +19,7 @@ into cages), ``censored`` i1.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import anywidget
@@ -37,6 +38,7 @@ from workbench.text import nearest
 LAST = -1e9
 """``day`` of each animal's last value."""
 
+FIGURES = ("sex", "group", "arm", "dose", "kind", "n", "mean", "low", "high", "fold", "p", "verdict")
 _SEXES = ["M", "F", "U"]
 
 
@@ -104,8 +106,11 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
 
     @t.validate("measure")
     def _known(self, proposal: Any) -> str:
-        value, names = proposal["value"], [m["endpoint"] for m in self._measures]
-        if value and value not in names:
+        return self._known_measure(proposal["value"]) if proposal["value"] else ""
+
+    def _known_measure(self, value: str) -> str:
+        names = [m["endpoint"] for m in self._measures]
+        if value not in names:
             raise t.TraitError(f"measure {value!r} is not among the {len(names)} here.{nearest(value, names)}")
         return value
 
@@ -119,14 +124,29 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
 
         What was measured by cage (food) has one row a cage, at its first animal, with ``cage`` and its ``members``.
         """
-        found = measures.one_measure(self._rows, self.measure, None if self.day <= LAST else self.day)
-        return measures.one_a_cage(found, self._cages) if self.measure.endswith(measures.POOLED) else found
+        return self._values(self.measure, self.day)
+
+    def _values(self, measure: str, day: float) -> pl.DataFrame:
+        found = measures.one_measure(self._rows, measure, None if day <= LAST else day)
+        return measures.one_a_cage(found, self._cages) if measure.endswith(measures.POOLED) else found
 
     @property
     def compared(self) -> pl.DataFrame:
         """Arms of the picked measure within each sex: arm, sex, n, mean, low, high, fold of the control, p, verdict."""
-        found = animals.compared(self.values, self._arms["against"].to_list())
-        return found.join(self._arms.select("group", "arm", "dose"), on="group", maintain_order="left")
+        return self.compare([self.measure], self.day).drop("measure")
+
+    def compare(self, endpoints: Iterable[str], day: float = LAST) -> pl.DataFrame:
+        """The same of several measures, one below the other, after the column ``measure``.
+
+        ``p`` is that of one measure: over many, control the false discovery rate before any is believed.
+        """
+        arms, against = self._arms.select("group", "arm", "dose", "kind"), self._arms["against"].to_list()
+        parts = []
+        for endpoint in map(self._known_measure, endpoints):
+            found = animals.compared(self._values(endpoint, day), against)
+            named = found.join(arms, on="group", maintain_order="left")
+            parts.append(named.select(pl.lit(endpoint).alias("measure"), *FIGURES))
+        return pl.concat(parts) if parts else pl.DataFrame()
 
     @property
     def findings(self) -> pl.DataFrame:
