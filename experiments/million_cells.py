@@ -207,7 +207,13 @@ def train(backed: Backed, checkpoint: Path, memory: int) -> float:
 
 
 def peak() -> float:
-    """The most memory this process ever had resident, GiB."""
+    """Most memory that was resident at once since this program started, in GiB.
+
+    From the kernel's high-water mark: ``ru_maxrss`` would also count the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -137,6 +137,8 @@ def test_pages_are_served_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) 
     line, environment = serving(5123)
     assert line[line.index("--address") + 1] == "127.0.0.1" and "--prefix" not in line
     assert environment["BOKEH_ALLOW_WS_ORIGIN"] == "127.0.0.1:5123,localhost:5123"
+    index = Path(line[line.index("--index") + 1])
+    assert "http" not in index.read_text(encoding="utf-8"), "the list of pages asks nobody outside"
     pages = [Path(w).name for w in line if w.endswith(".py")]
     assert "response.py" in pages and not any(p.startswith("_") for p in pages)
     behind, environment = serving(5123, prefix="/user/ada/panel/")

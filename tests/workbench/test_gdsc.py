@@ -436,7 +436,7 @@ def test_the_real_archive(screen, lines, drugs, pairs, twins, no_tissue, tmp_pat
     assert (study.subjects.height, study.treatments.height) == (lines, drugs)
     assert set(study.outcomes["endpoint"].value_counts()["count"]) == {pairs}
     assert study.provenance["one_compound_under_several_names"] == twins
-    assert study.presence().select(pl.all().exclude("subject").null_count()).row(0) == (no_tissue, 0, 0, 0, 0)
+    assert study.presence().select(pl.all().exclude("subject").null_count()).row(0) == (no_tissue, 0, 0, 0, 0, 0)
     assert study.modality("expression").shape == (lines, 6163)
     assert study.check() == []
     if screen == "gdsc2":

@@ -48,6 +48,7 @@ def serving(port: int, prefix: str = "", origins: list[str] | None = None) -> tu
     defaults: a hub under its own name needs it.
     """
     line = [sys.executable, "-m", "panel", "serve", *map(str, pages()), "--address", "127.0.0.1", "--port", str(port)]
+    line += ["--index", str(HERE / "index.html")]  # Panel's own asks another host for a logo
     if prefix.strip("/"):
         line += ["--prefix", "/" + prefix.strip("/"), "--use-xheaders"]
     known = os.environ.get("BOKEH_ALLOW_WS_ORIGIN")
