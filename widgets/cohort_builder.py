@@ -58,7 +58,7 @@ class CohortBuilder(anywidget.AnyWidget):
     ----------
     members : names of the present cohort, in the study's order; set it to change it
     study : the study as it is after the last save
-    step : "select", "save", "split" or "train": what comes next
+    step : what comes next
     saved : dict name, n, note, when, who, entry (its number in the journal), hash, digest (of the study)
     split, divided : the Split, and what the page shows of it
     training : dict state, progress, result, error of the run
@@ -68,9 +68,7 @@ class CohortBuilder(anywidget.AnyWidget):
     --------
     >>> builder = CohortBuilder(study, selection, interactive.options(), interactive.start)  # doctest: +SKIP
     >>> builder.combine("minus", "melanoma")  # doctest: +SKIP
-    >>> builder.save("odd ones", note="lasso in the expression PCA")  # doctest: +SKIP
-    >>> builder.divide("ln_ic50")  # doctest: +SKIP
-    >>> builder.train()  # doctest: +SKIP
+    >>> builder.save("odd ones"), builder.divide("ln_ic50"), builder.train()  # doctest: +SKIP
     """
 
     _esm = esm("cohort_builder")
@@ -80,9 +78,7 @@ class CohortBuilder(anywidget.AnyWidget):
     title = t.Unicode().tag(sync=True)
     options = t.Dict().tag(sync=True)
     choice = t.Dict().tag(sync=True)  # predictor, modalities, endpoint
-    cohorts: t.List[Any] = t.List().tag(
-        sync=True
-    )  # {"name", "n", "note", "when", "who"} of the saved cohorts of subjects
+    cohorts: t.List[Any] = t.List().tag(sync=True)  # {"name", "n", "note", "when", "who"} of saved cohorts of subjects
     step = t.Enum(["select", "save", "split", "train"], default_value="select").tag(sync=True)
     saved = t.Dict().tag(sync=True)
     divided = t.Dict().tag(sync=True)
