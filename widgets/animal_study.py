@@ -133,19 +133,22 @@ class AnimalStudy(Selects, anywidget.AnyWidget):
     @property
     def compared(self) -> pl.DataFrame:
         """Arms of the picked measure within each sex: arm, sex, n, mean, low, high, fold of the control, p, verdict."""
-        return self.compare([self.measure], self.day).drop("measure")
+        return self.compare([self.measure], self.day).drop("measure", "label", "unit")
 
-    def compare(self, endpoints: Iterable[str], day: float = LAST) -> pl.DataFrame:
-        """The same of several measures, one below the other, after the column ``measure``.
+    def compare(self, endpoints: Iterable[str] | None = None, day: float = LAST) -> pl.DataFrame:
+        """The same of several measures (all of them), one below the other, after columns measure, label and unit.
 
         ``p`` is that of one measure: over many, control the false discovery rate before any is believed.
         """
         arms, against = self._arms.select("group", "arm", "dose", "kind"), self._arms["against"].to_list()
         parts = []
-        for endpoint in map(self._known_measure, endpoints):
+        known = {m["endpoint"]: m for m in self._measures}
+        for endpoint in map(self._known_measure, known if endpoints is None else endpoints):
             found = animals.compared(self._values(endpoint, day), against)
             named = found.join(arms, on="group", maintain_order="left")
-            parts.append(named.select(pl.lit(endpoint).alias("measure"), *FIGURES))
+            own = known[endpoint]
+            told = [pl.lit(own[k]).alias(n) for k, n in (("endpoint", "measure"), ("label", "label"), ("unit", "unit"))]
+            parts.append(named.select(*told, *FIGURES))
         return pl.concat(parts) if parts else pl.DataFrame()
 
     @property

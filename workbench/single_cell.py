@@ -337,11 +337,14 @@ def doublets(data: AnnData, *, rate: float = 0.05, seed: int = 0) -> AnnData:
     return _step(made, "doublets", rate=rate, seed=seed)
 
 
-def clr(counts: np.ndarray, per: str = "cell") -> np.ndarray:
-    """Centred log ratio of raw protein counts, per "cell" or "feature"; see ``modalities.surface_protein.clr``."""
+def clr(counts: Any, per: str = "cell") -> np.ndarray:
+    """Centred log ratio of raw protein counts, per "cell" or "feature"; see ``modalities.surface_protein.clr``.
+
+    ``counts`` may be sparse; proteins are few, so the answer is dense.
+    """
     from workbench.modalities import surface_protein
 
-    return surface_protein.clr(counts, per)
+    return surface_protein.clr(counts.toarray() if hasattr(counts, "toarray") else counts, per)
 
 
 def steps(data: AnnData) -> list[dict[str, Any]]:

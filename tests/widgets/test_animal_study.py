@@ -64,8 +64,9 @@ def test_the_planted_rise_is_found_and_nothing_else(rats: planted_study.Animals)
     assert found.filter(sex="F")["p"].to_list()[1:] == pytest.approx(want.tolist(), abs=2e-3)
     widget.measure = "WEIGHT liver"  # the control: nothing was planted in it
     assert set(widget.compared["verdict"]) == {None, "no difference shown"}
-    both = widget.compare(["ALT serum", "WEIGHT liver"])
-    assert both.filter(measure="ALT serum").drop("measure").equals(found) and both.height == 2 * found.height
+    both = widget.compare()
+    assert both.equals(widget.compare(["ALT serum", "WEIGHT liver"]))
+    assert both.filter(measure="ALT serum").drop("measure", "label", "unit").equals(found) and both.height == 2 * found.height
     with pytest.raises(traitlets.TraitError, match="Did you mean 'ALT serum'"):
         widget.compare(["ALT serun"])
 
