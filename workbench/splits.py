@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -319,3 +319,24 @@ def inner_parts(fold: Fold, parts: int, seed: int) -> np.ndarray:
     part = _deal(counts["len"].to_numpy(), min(parts, counts.height), seed, balance=counts.height < 50 * parts)
     of_group = counts.select(key).with_columns(pl.Series("part", part))
     return fold.train.join(of_group, on=key, how="left", maintain_order="left")["part"].to_numpy()
+
+
+def nested(fold: Fold, part: np.ndarray, number: int) -> Fold:
+    """A fold inside the training rows of ``fold``: part ``number`` of ``part`` tests, the other parts teach.
+
+    The outer test rows are in neither; the inner targets are sealed like any others.
+
+    Parameters
+    ----------
+    part : part of each row of ``fold.train``, int (n_train,), as ``inner_parts`` gives it
+    """
+    held = pl.Series(np.asarray(part) == number)
+    if len(held) != fold.train.height:
+        raise ValueError(f"part has {len(held)} entries for {fold.train.height} training rows; one each.")
+    if held.all() or not held.any():
+        raise ValueError(f"part {number} holds {int(held.sum())} of {len(held)} training rows; both sides need some.")
+    test = fold.train.filter(held)
+    targets = test.select("row", pl.col("value").alias("observed"), "censored")
+    return replace(
+        fold, number=number, train=fold.train.filter(~held), test=test.drop("value", "censored"), _targets=targets
+    )

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import toy
-from workbench.splits import PLAIN, RULES, Fold, LeakError, Split, inner_parts, rows
+from workbench.splits import PLAIN, RULES, Fold, LeakError, Split, inner_parts, nested, rows
 from workbench.study import SealedError, Study
 
 pytestmark = pytest.mark.shared_home
@@ -310,3 +310,23 @@ def test_inner_parts_keep_the_rule(study: Study, rule: str, parts: int) -> None:
     assert per_group["part"].max() == 1
     assert sorted(set(part.tolist())) == list(range(min(parts, per_group.height)))
     assert np.array_equal(part, inner_parts(fold, parts, seed=3))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_nested_fold_lies_inside_the_training_rows(study: Study, rule: str) -> None:
+    fold = make(study, rule).fold(0)
+    inner = nested(fold, inner_parts(fold, 3, seed=1), 2)
+    taught, held = set(inner.train["row"]), set(inner.test["row"])
+    assert taught | held == set(fold.train["row"]) and not taught & held and not held & set(fold.test["row"])
+    assert not set(inner.train[inner.group]) & set(inner.test[inner.group])
+    assert "value" not in inner.test.columns and "censored" not in inner.test.columns
+    with pytest.raises(SealedError):
+        inner.observed(inner.test)
+
+
+def test_a_nested_fold_needs_two_sides(study: Study) -> None:
+    fold = make(study, "unseen subject").fold(0)
+    with pytest.raises(ValueError, match="part 7 holds 0 of"):
+        nested(fold, inner_parts(fold, 3, seed=1), 7)
+    with pytest.raises(ValueError, match="part has 2 entries for"):
+        nested(fold, np.array([0, 1]), 0)
