@@ -1,4 +1,4 @@
-"""What a comparison of many runs says: seven small tables with fixed columns, read by widgets, figures and people.
+"""What a comparison of many runs says: eight small tables with fixed columns, read by widgets, figures and people.
 
 An **entry** is what competes: a predictor with its parameters, over all its folds and seeds, under a name that is
 unique within a study and split. Rows of ``ranks``, ``critical`` and ``groups`` whose study and split are both "all"
@@ -50,6 +50,7 @@ PAIRS = {
 RANKS = {
     "study": NAME,
     "split": NAME,
+    "metric": NAME,
     "entry": NAME,
     "rank": NUMBER,  # mean over blocks; 1 is best
     "blocks": COUNT,
@@ -71,6 +72,7 @@ CRITICAL = {
 GROUPS = {
     "study": NAME,
     "split": NAME,
+    "metric": NAME,
     "by": NAME,  # "Nemenyi" or "paired intervals"
     "entries": pl.List(pl.String()),  # a largest set in which no two are told apart, best first
 }
@@ -84,11 +86,25 @@ PARAMETERS = {
 PARETO = {
     "study": NAME,
     "split": NAME,
+    "metric": NAME,
     "entry": NAME,
     "predictor": NAME,
     "score": NUMBER,
     "cost_s": NUMBER,
     "on_front": pl.Boolean(),  # nothing else is at least as good and as cheap, and better in one
+}
+RUNS = {  # the nested runs that were compared, for links
+    "study": NAME,
+    "split": NAME,
+    "entry": NAME,
+    "run_id": NAME,
+    "parent": NAME,
+    "experiment_id": NAME,
+    "name": NAME,
+    "fold": COUNT,
+    "seed": COUNT,
+    "started": pl.Datetime("ms", "UTC"),
+    "duration_s": NUMBER,
 }
 
 
@@ -102,13 +118,13 @@ class Comparison:
 
     Attributes
     ----------
-    metric, better : what is compared; +1 where larger is better, -1 where smaller is
+    metrics : what is compared, the first one first; every frame but parameters and runs has a row for each
+    better : {metric: +1 where larger is better, -1 where smaller is}
     notes : what a reader must know: entries left out, what could not be paired, that folds share training rows
-    run_ids : the nested runs that were compared
     """
 
-    metric: str
-    better: int
+    metrics: tuple[str, ...]
+    better: dict[str, int]
     scores: pl.DataFrame = field(default_factory=lambda: _none(SCORES))
     pairs: pl.DataFrame = field(default_factory=lambda: _none(PAIRS))
     ranks: pl.DataFrame = field(default_factory=lambda: _none(RANKS))
@@ -116,5 +132,5 @@ class Comparison:
     groups: pl.DataFrame = field(default_factory=lambda: _none(GROUPS))
     parameters: pl.DataFrame = field(default_factory=lambda: _none(PARAMETERS))
     pareto: pl.DataFrame = field(default_factory=lambda: _none(PARETO))
+    runs: pl.DataFrame = field(default_factory=lambda: _none(RUNS))
     notes: tuple[str, ...] = ()
-    run_ids: tuple[str, ...] = ()
