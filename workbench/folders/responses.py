@@ -114,6 +114,7 @@ def read(folder: Path, note: Note, *, unit: str | None = None, omics_unit: str |
     if single:
         parents = _foreign.treatments(single, {n: smiles[n] for n in single if n in smiles}, note)
         known = dict(parents.select("treatment", "compound").rows())
+        drawn = dict(parents.select("treatment", "smiles").rows())
         treatments = treatments.with_columns(
             pl.Series(
                 f"drug_{side}",
@@ -122,7 +123,8 @@ def read(folder: Path, note: Note, *, unit: str | None = None, omics_unit: str |
             )
             for i, side in enumerate("ab")
         ).with_columns(
-            pl.col(f"drug_{s}").replace_strict(known, default=None, return_dtype=pl.String).alias(f"compound_{s}")
+            pl.col(f"drug_{s}").replace_strict(of, default=None, return_dtype=pl.String).alias(f"{what}_{s}")
+            for what, of in (("compound", known), ("smiles", drawn))
             for s in "ab"
         )
     repeats = outcomes.filter(pl.struct("subject", "treatment", "dose", "time_h", "endpoint").is_duplicated()).height

@@ -3,6 +3,9 @@
 A rule says what is unseen at test time: ``unseen pair``, ``unseen subject``, ``unseen treatment`` (by
 compound, so that one compound under two names stays on one side) or ``unseen tissue``. Targets of the
 test rows are sealed: a ``Fold`` hands them out only against complete predictions for those rows.
+
+A treatment may be a combination of two drugs (``drug_a`` and ``drug_b`` of the study's treatments). The same two in
+either order are one compound, and three more rules say what of it is new: the combination, one drug, or both.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ import numpy as np
 import polars as pl
 
 from workbench import cohorts
+from workbench.splits._combinations import COMBINATIONS, dealt_drugs, members, new_members, prove_new
+from workbench.splits._combinations import PLAIN_COMBINATIONS as PLAIN_COMBINATIONS
+from workbench.splits._groups import LeakError, deal
 from workbench.study import SealedError, Study
 from workbench.text import nearest
 
@@ -34,10 +40,6 @@ PLAIN = {
 }
 
 
-class LeakError(ValueError):
-    """A split lets test information into training; the message names what leaks and where."""
-
-
 def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFrame:
     """Rows of one endpoint with the keys the rules hold apart.
 
@@ -48,7 +50,8 @@ def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFra
     Returns
     -------
     frame with columns row (number in ``study.outcomes``), subject, treatment, compound, tissue, pair, unit, and person:
-    the subject's ``patient`` where SUBJECTS has that column and it is known, else the subject
+    the subject's ``patient`` where SUBJECTS has that column and it is known, else the subject. A study of drug pairs
+    has member_a and member_b too, the compounds of the two drugs in alphabetical order (member_b is null for one drug)
     """
     outcomes = study.outcomes.with_row_index("row")
     known = outcomes["endpoint"].unique().cast(pl.String).to_list()
@@ -62,6 +65,8 @@ def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFra
     compounds = study.treatments.select(
         pl.col("treatment").cast(pl.String), pl.coalesce(pl.col(c).cast(pl.String) for c in keys).alias("compound")
     )
+    if {"drug_a", "drug_b"} <= set(study.treatments.columns):
+        compounds = members(study.treatments, compounds)
     patient = pl.col("patient").cast(pl.String) if "patient" in study.subjects.columns else pl.lit(None, pl.String)
     tissues = study.subjects.select(
         pl.col("subject").cast(pl.String),
@@ -117,7 +122,7 @@ class Fold:
     @property
     def group(self) -> str:
         """The column this rule holds apart: subject, compound, tissue or pair."""
-        return RULES[self.rule]
+        return RULES.get(self.rule, "compound")
 
     def observed(self, predictions: pl.DataFrame) -> pl.DataFrame:
         """Targets of the test rows (row, observed, censored), for predictions that cover them.
@@ -161,17 +166,25 @@ class Split:
     def make(
         cls, study: Study, rule: str, *, endpoint: str, folds: int = 5, seed: int = 0, require: Sequence[str] = ()
     ) -> Split:
-        """Divide by rule into ``folds`` parts; whole groups go to one part, chosen by ``seed``."""
-        if rule not in RULES:
-            raise ValueError(f"unknown split {rule!r}.{nearest(rule, RULES)} Known: {', '.join(RULES)}.")
-        frame = rows(study, endpoint, require)
-        key = _apart(RULES[rule])
+        """Divide by rule into ``folds`` parts; whole groups go to one part, chosen by ``seed``.
+
+        Where drugs of combinations are unseen, a fold holds a part of the drugs out: it tests the pairs with one of
+        them (or two), learns from the pairs with none, and leaves the rest aside.
+        """
+        frame = _checked(study, rule, rows(study, endpoint, require))
+        if COMBINATIONS.get(rule):
+            held = [new_members(frame, rule, out) for out in dealt_drugs(frame, rule, folds, seed)]
+            number = frame["row"].to_numpy()
+            return cls(
+                rule, study, endpoint, seed, tuple((number[a], number[b]) for a, b in held), tuple(require)
+            ).check()
+        key = _apart(RULES.get(rule, "compound"))
         counts = frame.group_by(key).len().sort(key)
         if counts.height < folds or folds < 2:
             raise ValueError(
                 f"{rule!r} with {folds} folds needs at least {max(folds, 2)} groups; found {counts.height}."
             )
-        part = _deal(counts["len"].to_numpy(), folds, seed, balance=counts.height < 50 * folds)
+        part = deal(counts["len"].to_numpy(), folds, seed, balance=counts.height < 50 * folds)
         of_group = counts.select(key).with_columns(pl.Series("part", part))
         of_row = frame.join(of_group, on=key, how="left", maintain_order="left")["part"].to_numpy()
         number = frame["row"].to_numpy()
@@ -211,8 +224,7 @@ class Split:
         cls, study: Study, rule: str, *, endpoint: str, folds: Sequence[tuple[Sequence[int], Sequence[int]]]
     ) -> Split:
         """A split made elsewhere, held to the rule it claims; a leak raises LeakError and is named."""
-        if rule not in RULES:
-            raise ValueError(f"unknown split {rule!r}.{nearest(rule, RULES)} Known: {', '.join(RULES)}.")
+        _checked(study, rule, rows(study, endpoint))
         pairs = tuple((np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)) for a, b in folds)
         return cls(rule, study, endpoint, -1, pairs).check()
 
@@ -227,7 +239,7 @@ class Split:
             A row number is not one of the endpoint's, or a side is empty.
         """
         frame = rows(self.study, self.endpoint, self.require)
-        key = _apart(RULES[self.rule])
+        key = _apart(RULES.get(self.rule, "compound"))
         for k, (train, test) in enumerate(self.folds):
             if not len(train) or not len(test):
                 raise ValueError(f"fold {k} has {len(train)} training and {len(test)} test rows; both sides need some.")
@@ -251,6 +263,8 @@ class Split:
                     f"(row {one['row']}, treatment {one['treatment']!r}) and in test (row {one['row_test']}, treatment "
                     f"{one['treatment_test']!r}); {shared[key].n_unique()} such. Put each whole {named} on one side."
                 )
+            if wanted := COMBINATIONS.get(self.rule):
+                prove_new(k, self.rule, a, b, wanted)
         return self
 
     def fold(self, number: int) -> Fold:
@@ -285,28 +299,22 @@ class Split:
         return h.hexdigest()
 
 
+def _checked(study: Study, rule: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """``frame``, once ``rule`` is known and the study has the combinations that it speaks of."""
+    if rule not in RULES and rule not in COMBINATIONS:
+        known = [*RULES, *COMBINATIONS]
+        raise ValueError(f"unknown split {rule!r}.{nearest(rule, known)} Known: {', '.join(known)}.")
+    if rule in COMBINATIONS and ("member_b" not in frame.columns or frame["member_b"].null_count() == frame.height):
+        raise ValueError(
+            f"{rule!r} needs combinations of two drugs; study {study.name!r} has none (its treatments need columns "
+            f"drug_a and drug_b). For single drugs use {'unseen treatment'!r}."
+        )
+    return frame
+
+
 def _apart(group: str) -> str:
     """The column that a rule really holds apart."""
     return KEPT_TOGETHER.get(group, group)
-
-
-def _deal(sizes: np.ndarray, folds: int, seed: int, balance: bool) -> np.ndarray:
-    """Part of each group: shuffled evenly, or (few groups) largest first into the emptiest part."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(sizes))
-    part = np.empty(len(sizes), dtype=np.int32)
-    if not balance:
-        part[order] = np.arange(len(sizes)) % folds
-        return part
-    # sizes are blurred by up to a third, or the order of sizes alone would decide and every seed give the same split
-    blurred = sizes * rng.uniform(0.67, 1.33, len(sizes))
-    order = order[np.argsort(-blurred[order], kind="stable")]
-    filled = np.zeros(folds)
-    for group in order:
-        k = int(np.argmin(filled))
-        part[group] = k
-        filled[k] += sizes[group]
-    return part
 
 
 def inner_parts(fold: Fold, parts: int, seed: int) -> np.ndarray:
@@ -316,7 +324,7 @@ def inner_parts(fold: Fold, parts: int, seed: int) -> np.ndarray:
     """
     key = next((k for k in (_apart(fold.group), "person", "subject") if fold.train[k].n_unique() > 1), "pair")
     counts = fold.train.group_by(key).len().sort(key)
-    part = _deal(counts["len"].to_numpy(), min(parts, counts.height), seed, balance=counts.height < 50 * parts)
+    part = deal(counts["len"].to_numpy(), min(parts, counts.height), seed, balance=counts.height < 50 * parts)
     of_group = counts.select(key).with_columns(pl.Series("part", part))
     return fold.train.join(of_group, on=key, how="left", maintain_order="left")["part"].to_numpy()
 
@@ -340,3 +348,21 @@ def nested(fold: Fold, part: np.ndarray, number: int) -> Fold:
     return replace(
         fold, number=number, train=fold.train.filter(~held), test=test.drop("value", "censored"), _targets=targets
     )
+
+
+def held_out(fold: Fold, parts: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(teaches, is held out) of each training row, bool (n_train,), for each of ``parts`` inner divisions.
+
+    As ``inner_parts`` divides; but where drugs of combinations are unseen, drugs are held out, by the fold's own rule.
+    """
+    if COMBINATIONS.get(fold.rule):
+        try:
+            drugs = dealt_drugs(fold.train, fold.rule, parts, seed)
+            made = [new_members(fold.train, fold.rule, out) for out in drugs]
+        except ValueError:  # fewer drugs than parts: combinations will have to do
+            made = []
+        made = [(a, b) for a, b in made if a.any() and b.any()]
+        if made:
+            return made
+    part = inner_parts(fold, parts, seed)
+    return [(part != p, part == p) for p in np.unique(part)]
