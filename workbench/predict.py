@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from workbench import predictors, tables
@@ -11,8 +13,9 @@ from workbench.splits import Fold
 
 def baseline(fold: Fold) -> pl.Series:
     """Mean effects of the training rows at each test row: what normalised metrics take away."""
-    effects = predictors.make("mean_effects").fit(fold)
-    return effects.predict(fold.study, fold.test)["predicted"]
+    effects: Any = predictors.make("mean_effects")
+    effects.learn(fold.train)
+    return pl.Series("baseline", effects.mean_of(fold.test))
 
 
 def predictions(predictor: predictors.Predictor, fold: Fold, base: pl.Series | None = None) -> pl.DataFrame:

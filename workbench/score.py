@@ -56,8 +56,8 @@ class Draws:
 
 
 def resampled(split: str) -> str:
-    """What the bootstrap draws for a split rule."""
-    return "treatment" if split == "unseen treatment" else "subject"
+    """What the bootstrap draws for a split rule (also one judged elsewhere: "unseen treatment, in gdsc1")."""
+    return "treatment" if split.split(", in ")[0] == "unseen treatment" else "subject"
 
 
 def weights(units: int, draws: int, seed: int) -> np.ndarray:
@@ -121,9 +121,15 @@ def _ranks(d: pl.DataFrame, column: str) -> np.ndarray:
     return d.select(pl.col(column).rank("average").over("treatment")).to_series().to_numpy()
 
 
-def _per_drug(d: pl.DataFrame, u: np.ndarray, y: np.ndarray, p: np.ndarray, units: int, w: np.ndarray) -> np.ndarray:
-    """Mean over drugs of the correlation within each: (B + 1,)."""
-    treatment, drugs_drawn = d["treatment"], resampled(d["split"][0]) == "treatment"
+def within_drugs(
+    treatment: pl.Series, u: np.ndarray, y: np.ndarray, p: np.ndarray, units: int, w: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Correlation within each drug under every row of ``w`` (B + 1, units); 0 where one side is constant.
+
+    Returns
+    -------
+    names (k,), rows of each (k,), rows drawn (B + 1, k), correlation (B + 1, k)
+    """
     names, drug = np.unique(treatment.to_numpy().astype(str), return_inverse=True)
     k = len(names)
     count = np.bincount(drug, minlength=k)
@@ -135,10 +141,15 @@ def _per_drug(d: pl.DataFrame, u: np.ndarray, y: np.ndarray, p: np.ndarray, unit
         for v in (np.ones_like(y), yc, pc, yc * yc, pc * pc, yc * pc)
     ]
     with np.errstate(invalid="ignore", divide="ignore"):
-        r = _correlation(*sums)
-    counted = (count >= FEWEST)[None, :] & (sums[0] > 0)
+        return names, count, sums[0], _correlation(*sums)
+
+
+def _per_drug(d: pl.DataFrame, u: np.ndarray, y: np.ndarray, p: np.ndarray, units: int, w: np.ndarray) -> np.ndarray:
+    """Mean over drugs of the correlation within each: (B + 1,)."""
+    _, count, drawn, r = within_drugs(d["treatment"], u, y, p, units, w)
+    counted = (count >= FEWEST)[None, :] & (drawn > 0)
     # where treatments are drawn, one drawn twice counts twice; where subjects are drawn, each drug counts once
-    times = sums[0] / np.maximum(count, 1) if drugs_drawn else 1.0
+    times = drawn / np.maximum(count, 1) if resampled(d["split"][0]) == "treatment" else 1.0
     weight = np.where(counted, times, 0.0)
     return (np.where(counted, r, 0.0) * weight).sum(1) / np.maximum(weight.sum(1), SAME)
 

@@ -155,10 +155,93 @@ FINDINGS = Table(
     },
     frozenset({"check", "family", "severity", "confidence", "what", "where", "rows", "names", "n", "do"}),
 )
+TRIALS = Table(
+    "TRIALS",
+    {
+        "predictor": NAME,
+        "fold": pl.Int32(),
+        "trial": pl.Int32(),  # 0 has the defaults
+        "state": NAME,  # "complete", "pruned", "failed"
+        "value": pl.Float64(),  # RMSE on inner parts of the training rows; null where it was not reached
+        "unit": NAME,
+        "parameters": NAME,  # JSON
+        "seconds": pl.Float64(),
+        "chosen": pl.Boolean(),
+    },
+    frozenset({"predictor", "fold", "trial", "state", "unit", "parameters", "chosen"}),
+)
+# the same unseen subjects as other studies measured them: scored apart, so that the tables of a run stay of one study
+ELSEWHERE = Table("ELSEWHERE", PREDICTIONS.columns, PREDICTIONS.required)
+METRICS_ELSEWHERE = Table("METRICS_ELSEWHERE", METRICS.columns, METRICS.required)
+COMPARISONS_ELSEWHERE = Table("COMPARISONS_ELSEWHERE", COMPARISONS.columns, COMPARISONS.required)
+
+CEILING = Table(  # how far a study repeats in another: what no predictor of its values can exceed for long
+    "CEILING",
+    {
+        "study": NAME,
+        "other": NAME,
+        "endpoint": NAME,
+        "treatment": NAME,  # as `study` calls it; null: over all shared drugs
+        "compound": NAME,
+        "other_treatment": NAME,  # its names in `other`, joined by " / "
+        "metric": NAME,  # "Pearson", "Spearman", "RMSE", "shift"; over all also the normalised and the means over drugs
+        "value": pl.Float64(),
+        "low": pl.Float64(),  # 95 % bootstrap interval over lines
+        "high": pl.Float64(),
+        "unit": NAME,
+        "n": pl.Int64(),  # shared pairs: for one drug its shared lines
+    },
+    frozenset({"study", "other", "endpoint", "metric", "unit", "n"}),
+)
+SHARES = Table(  # a predictor's score beside the agreement of two studies
+    "SHARES",
+    {
+        "predictor": NAME,
+        "split": NAME,
+        "metric": NAME,  # of a drug "Pearson"; over all "per-drug Pearson" and "normalised Pearson"
+        "treatment": NAME,  # null: over all drugs that have a ceiling
+        "n": pl.Int64(),  # rows scored
+        "score": pl.Float64(),
+        "low": pl.Float64(),  # every interval: 95 %, bootstrap over lines, the same lines for all columns
+        "high": pl.Float64(),
+        "shared": pl.Int64(),  # pairs measured in both studies
+        "agreement": pl.Float64(),
+        "agreement_low": pl.Float64(),
+        "agreement_high": pl.Float64(),
+        "ceiling": pl.Float64(),  # sqrt(agreement): the score of one who knows the truth
+        "corrected": pl.Float64(),  # score / ceiling: correlation with the truth, and the share of the ceiling
+        "corrected_low": pl.Float64(),
+        "corrected_high": pl.Float64(),
+        "elsewhere": pl.Float64(),  # the same predictions against the other study's values of the same pairs
+        "elsewhere_low": pl.Float64(),
+        "elsewhere_high": pl.Float64(),
+        "triad": pl.Float64(),  # sqrt(score x elsewhere / agreement), the score on the shared pairs
+        "triad_low": pl.Float64(),
+        "triad_high": pl.Float64(),
+        "reason": NAME,  # why there is no corrected value; null where there is one
+    },
+    frozenset({"predictor", "split", "metric", "n"}),
+)
 
 TABLES = {
     t.name: t
-    for t in (OUTCOMES, SUBJECTS, TREATMENTS, PREDICTIONS, METRICS, COMPARISONS, ATTRIBUTIONS, CURVES, FINDINGS)
+    for t in (
+        OUTCOMES,
+        SUBJECTS,
+        TREATMENTS,
+        PREDICTIONS,
+        METRICS,
+        COMPARISONS,
+        ATTRIBUTIONS,
+        CURVES,
+        FINDINGS,
+        CEILING,
+        SHARES,
+        TRIALS,
+        ELSEWHERE,
+        METRICS_ELSEWHERE,
+        COMPARISONS_ELSEWHERE,
+    )
 }
 
 

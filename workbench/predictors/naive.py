@@ -45,14 +45,15 @@ class Naive:
         residuals = np.full(fold.train.height, np.nan)
         for p in np.unique(part):
             held = part == p
-            self._learn(fold.train.filter(pl.Series(~held)))
+            self.learn(fold.train.filter(pl.Series(~held)))
             check = fold.train.filter(pl.Series(held))
             residuals[held] = check["value"].to_numpy() - self.mean_of(check)
         self.widths_ = HalfWidths.fit(residuals, fold.train["treatment"].to_numpy())
-        self._learn(fold.train)
+        self.learn(fold.train)
         return self
 
-    def _learn(self, train: pl.DataFrame) -> None:
+    def learn(self, train: pl.DataFrame) -> None:
+        """The means alone, without the widths of their intervals."""
         self.mean_ = float(train["value"].mean())  # type: ignore[arg-type]
         self.tables_: list[dict[str, float]] = []
         if self.name == "mean_effects":

@@ -1,0 +1,1 @@
+"""How far two studies agree."""
