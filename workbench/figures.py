@@ -272,3 +272,63 @@ def _unit(words: str, unit: str | None) -> str:
 
 def _short(name: str, limit: int = 48) -> str:
     return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+@_drawn
+def training_sizes(metrics: pl.DataFrame, shares: dict[str, dict[float, str]], metric: str) -> Figure:
+    """Learning curves over training size: ``shares`` gives {predictor: {share of the training groups: its label}}."""
+    figure, (axes,) = _panels(1, 8.0, 5.0)
+    values = {r["predictor"]: r for r in _whole(metrics, metric)}
+    for i, (predictor, at) in enumerate(shares.items()):
+        points = [(100 * share, values[label]) for share, label in sorted(at.items()) if label in values]
+        x, y = [p for p, _ in points], [r["value"] for _, r in points]
+        colour = OKABE_ITO[i % len(OKABE_ITO)] if i < len(OKABE_ITO) else GREY
+        axes.plot(x, y, "o-", color=colour, label=_short(predictor))
+        axes.fill_between(x, [r["low"] for _, r in points], [r["high"] for _, r in points], color=colour, alpha=0.15)
+    axes.set_xlabel("share of the training groups, %")
+    axes.set_ylabel(_unit(metric, metrics.filter(pl.col("metric") == metric)["unit"].first()))
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+@_drawn
+def randomised(metrics: pl.DataFrame, rows: Sequence[tuple[str, str, str]], metric: str) -> Figure:
+    """Randomisation tests: ``rows`` of (label of the test, predictor, modality dealt anew), against the predictor."""
+    figure, (axes,) = _panels(1, 8.0, 1.4 + 0.55 * len(rows))
+    values = {r["predictor"]: r for r in _whole(metrics, metric)}
+    drawn = [(label, whole, what) for label, whole, what in rows if label in values and whole in values]
+    for y, (label, whole, _) in enumerate(reversed(drawn)):
+        for name, colour, shift in ((whole, OKABE_ITO[0], 0.12), (label, OKABE_ITO[1], -0.12)):
+            r = values[name]
+            spread = [[r["value"] - (r["low"] or r["value"])], [(r["high"] or r["value"]) - r["value"]]]
+            axes.errorbar(r["value"], y + shift, xerr=spread, fmt="o", color=colour, capsize=3)
+    axes.set_yticks(range(len(drawn)), [f"{_short(w)}: {_short(what)}" for _, w, what in reversed(drawn)])
+    axes.set_xlabel(_unit(metric, metrics.filter(pl.col("metric") == metric)["unit"].first()))
+    handles = [axes.plot([], [], "o", color=OKABE_ITO[i])[0] for i in (0, 1)]
+    _legend(axes, handles, ["as measured", "rows of the modality dealt anew"])
+    return figure
+
+
+def _whole(metrics: pl.DataFrame, metric: str) -> list[dict[str, Any]]:
+    """Rows of a metric over all folds that have a value."""
+    return (
+        metrics.filter(pl.col("fold") == "all", pl.col("metric") == metric, pl.col("value").is_not_null())
+        .with_columns(pl.col("predictor").cast(pl.String))
+        .to_dicts()
+    )
+
+
+def checks(metrics: pl.DataFrame, entries: Sequence[Any], metric: str = "normalised Pearson") -> dict[str, Figure]:
+    """Figures of randomisation tests and learning curves: ``entries`` have label, predictor, permuted and share."""
+    pages: dict[str, Figure] = {}
+    there = {r["predictor"] for r in _whole(metrics, metric)}
+    if rows := [(e.label, e.predictor, e.permuted) for e in entries if e.permuted and e.label in there]:
+        pages["6 randomisation tests"] = randomised(metrics, rows, metric)
+    shares: dict[str, dict[float, str]] = {}
+    for e in entries:
+        if e.share < 1 and e.label in there:
+            shares.setdefault(e.predictor, {1.0: e.predictor})[e.share] = e.label
+    if shares:
+        pages["7 training sizes"] = training_sizes(metrics, shares, metric)
+    return pages

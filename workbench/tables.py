@@ -223,6 +223,35 @@ SHARES = Table(  # a predictor's score beside the agreement of two studies
     frozenset({"predictor", "split", "metric", "n"}),
 )
 
+COVERAGE = Table(
+    "COVERAGE",
+    {
+        "predictor": NAME,
+        "split": NAME,
+        "intervals": NAME,  # which intervals: "as recorded", "by drug", "weighted by expression" ...
+        "by": NAME,  # kind of group: all, fold, tissue, treatment, predicted, distance
+        "name": NAME,  # the group
+        "position": pl.Int32(),  # its place where groups have an order, else 0
+        "unit": NAME,  # what counts as independent: subject or treatment
+        "level": pl.Float64(),  # promised
+        "n": pl.Int64(),  # rows
+        "units": pl.Int64(),  # lines (or drugs)
+        "covered": pl.Float64(),  # share of rows within their interval
+        "low": pl.Float64(),  # 95 % interval of that share
+        "high": pl.Float64(),
+        "below": pl.Float64(),  # share of rows below their interval
+        "above": pl.Float64(),
+        "width": pl.Float64(),  # mean width of the finite intervals, in the endpoint's unit
+        "unbounded": pl.Float64(),  # share of infinite intervals
+        "p": pl.Float64(),  # two-sided, against the level
+        "q": pl.Float64(),  # false discovery rate among the groups of one kind
+        "verdict": NAME,  # holds, breaks, wider than promised, too few to judge
+    },
+    frozenset(
+        {"predictor", "split", "intervals", "by", "name", "position", "unit", "level", "n", "units", "covered", "verdict"}
+    ),
+)
+
 TABLES = {
     t.name: t
     for t in (

@@ -260,7 +260,7 @@ def test_ctrl_c_is_an_answer_and_the_run_ends_as_killed(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment.train, "fit", interrupt)
+    monkeypatch.setattr(train, "fit", interrupt)
     assert cli.main(["run", str(file)]) == 1
     assert "recorded as KILLED" in capsys.readouterr().err
     assert runs.find("latest").status == "KILLED"

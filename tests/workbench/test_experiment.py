@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from tests import toy
 from workbench import experiment, home, predictors, runs, tables, train
-from workbench.experiment import ExperimentError
+from workbench.experiment import ExperimentError, entries
 from workbench.splits import Split
 from workbench.study import Study
 
@@ -262,7 +263,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_from_its_checkpoint(
     assert len(list(home.checkpoints().iterdir())) == 1
     seen.clear()
     again = experiment.run(spec, point=point, accelerator="cpu")
-    assert seen == [("drug_response", 0, 1), ("drug_response", 0, 2), ("drug_response", 0, 3), ("drug_response", 1, 3)]
+    assert seen == [("drug_response", 1, 3)], "the finished fold is taken over, the other goes on"
     whole = run.predictions.filter(pl.col("predictor") == "drug_response")
     assert again.predictions["predicted"].equals(whole["predicted"]), "as if it had never been stopped"
 
@@ -311,3 +312,143 @@ def test_a_checkpoint_made_with_other_defaults_is_not_used(study: Study, monkeyp
     seen.clear()
     experiment.run(spec, point=point, accelerator="cpu")
     assert seen == [1, 2, 3]
+
+
+# --- going on, tuning and checks -------------------------------------------------------------------------------------
+
+
+def test_a_finished_fold_of_a_stopped_run_is_taken_over_and_looks_the_same(study: Study) -> None:
+    spec = experiment.of(PLAIN | {"name": "taken over", "predictors": ["drug_mean", "ridge"]})
+    asked: list[int] = []
+
+    def stopped() -> bool:
+        asked.append(1)
+        return False
+
+    experiment.run(spec, stopped=stopped)
+    last, whole = len(asked), runs.find("taken over")
+    asked.clear()
+    other = experiment.of(PLAIN | {"name": "taken over 2", "predictors": ["drug_mean", "ridge"]})
+    with pytest.raises(train.Stopped):
+        experiment.run(other, stopped=lambda: asked.append(1) or len(asked) == last)  # type: ignore[func-returns-value]
+    killed = runs.find("taken over 2")
+    kept = {c.data.tags[runs.MARK] for c in killed.children if runs.MARK in c.data.tags}
+    assert killed.status == "KILLED" and len(kept) == 3
+    again = experiment.run(other)
+    assert {c.data.tags.get("workbench.fitted under") for c in again.children} == {killed.run_id, None}
+    assert len(again.children) == 4 and runs.find(killed.run_id).children[0].info.status != "FINISHED"
+    assert again.predictions.drop("predictor").equals(whole.predictions.drop("predictor"))
+    assert again.metrics.equals(whole.metrics)
+    assert again.model("ridge", 0, restore=predictors.restore).predict(study.sealed(), split(study).fold(0).test).height
+
+
+def test_a_finished_run_is_made_anew_when_asked_again(study: Study) -> None:
+    spec = experiment.of(PLAIN | {"name": "twice", "predictors": ["drug_mean"]})
+    first, second = experiment.run(spec), experiment.run(spec)
+    assert len(first.children) == len(second.children) == 2
+    assert not {c.info.run_id for c in runs.find(first.run_id).children} & {c.info.run_id for c in second.children}
+
+
+def test_other_data_or_parameters_are_not_taken_over(study: Study) -> None:
+    entry = entries.Entry("ridge")
+    spec = experiment.of(PLAIN)
+    plain = entries.mark(spec, "a", "b", entry, 0, {})
+    other = experiment.of(PLAIN | {"parameters": {"ridge": {"modality": "mutation"}}})
+    assert len({
+        plain,
+        entries.mark(spec, "A", "b", entry, 0, {}),
+        entries.mark(spec, "a", "B", entry, 0, {}),
+        entries.mark(spec, "a", "b", entry, 1, {}),
+        entries.mark(spec, "a", "b", entries.Entry("ridge", "expression"), 0, {}),
+        entries.mark(spec, "a", "b", entries.Entry("ridge", share=0.5), 0, {}),
+        entries.mark(other, "a", "b", entry, 0, {}),
+        entries.mark(experiment.of(PLAIN | {"seed": 1}), "a", "b", entry, 0, {}),
+    }) == 8  # fmt: skip
+    assert plain == entries.mark(experiment.of(PLAIN | {"name": "another name"}), "a", "b", entry, 0, {})
+
+
+def test_a_permuted_modality_costs_the_score_that_was_made_of_it(study: Study) -> None:
+    spec = experiment.of(
+        PLAIN | {"name": "permuted", "predictors": ["mean_effects", "ridge"], "permute": ["expression", "mutation"]}
+    )
+    told = experiment.run(spec)
+    assert told.metrics["predictor"].unique().sort().to_list() == [
+        "mean_effects",
+        "ridge",
+        "ridge - expression permuted",
+    ]
+    value = dict(
+        told.metrics.filter(pl.col("fold") == "all", pl.col("metric") == "normalised Pearson")
+        .select("predictor", "value")
+        .iter_rows()
+    )
+    assert value["ridge"] > 0.5 and abs(value["ridge - expression permuted"]) < 0.2
+    pair = told.comparisons.filter(
+        pl.col("predictor") == "ridge - expression permuted", pl.col("other") == "ridge", pl.col("metric") == "RMSE"
+    )
+    assert pair["verdict"].item() == "worse"
+
+
+def test_every_sample_gets_the_row_of_another(study: Study) -> None:
+    dealt = entries.Dealt(study, "expression", 0)
+    before, after = study.modality("expression"), dealt.modality("expression")
+    assert list(before.obs_names) == list(after.obs_names) and dealt.modality("mutation") is study.modality("mutation")
+    assert not (np.asarray(before.X) == np.asarray(after.X)).all(axis=1).any()
+    np.testing.assert_array_equal(np.sort(np.asarray(before.X)[:, 0]), np.sort(np.asarray(after.X)[:, 0]))
+
+
+def test_a_learning_curve_rises_with_the_training_groups(study: Study) -> None:
+    told = experiment.run(experiment.of(PLAIN | {"name": "sizes", "predictors": ["ridge"], "sizes": [0.2, 0.5]}))
+    value = told.metrics.filter(pl.col("fold") == "all", pl.col("metric") == "RMSE").sort("value", descending=True)
+    assert value["predictor"].to_list() == ["ridge - 0.2 of training", "ridge - 0.5 of training", "ridge"]
+    fold = split(study).fold(0)
+    fewer = entries.Entry("ridge", share=0.2).seen(fold, 0)
+    assert 0.1 < fewer.train["subject"].n_unique() / fold.train["subject"].n_unique() < 0.3
+    assert fewer.test.equals(fold.test)
+
+
+def test_tuned_parameters_and_every_trial_are_recorded(study: Study) -> None:
+    spec = experiment.of(
+        PLAIN
+        | {
+            "name": "tuned",
+            "predictors": ["drug_mean", "trees"],
+            "parameters": {"trees": {"rounds": 20}},
+            "tuning": {"trees": {"trials": 4, "parts": 3, "use": 2}},
+            "sizes": [0.5],
+        }
+    )
+    told = experiment.run(spec)
+    trials = told.table("TRIALS")
+    assert trials["predictor"].unique().to_list() == ["trees"]
+    for number in range(2):
+        mine = trials.filter(pl.col("fold") == number)
+        assert mine.height == 4 and mine["chosen"].sum() == 1
+        best = mine.filter(pl.col("state") == "complete").sort("value", "trial").row(0, named=True)
+        assert best["chosen"]
+        config, _ = told.weights("trees", number)
+        chosen = json.loads(best["parameters"]) if best["trial"] else {}
+        for key, value in chosen.items():
+            whole, _, inner = key.partition(".")
+            assert (config["params"][whole][inner] if inner else config["params"][whole]) == value
+        assert config["params"]["rounds"] == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tuning": {"ridge": {"trials": 3}}}, r"tuning\.ridge: 'ridge' has nothing to choose"),
+        ({"tuning": {"trees": {}}}, r"tuning names 'trees', which is not among the predictors"),
+        ({"tuning": {"drug_response": {"trails": 3}}}, r"unknown setting 'trails'\. Did you mean 'trials'"),
+        ({"tuning": {"drug_response": {"trials": 0}}}, r"trials should be at least 1, found 0"),
+        ({"tuning": {"drug_response": {"share": 1.5}}}, r"share should be above 0 and at most 1"),
+        ({"tuning": {"drug_response": {"search": ["wdith"]}}}, r"no 'wdith' to choose\. Did you mean 'width'"),
+        ({"sizes": [0.5, 1.0]}, r"between 0 and 1; found 1\.0"),
+        ({"sizes": ["half"]}, r"sizes should hold float only, found 'half'"),
+        ({"split": "unseen pair", "elsewhere": ["gdsc1"]}, r"elsewhere judges unseen lines"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        experiment.of(PLAIN | change)

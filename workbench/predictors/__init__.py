@@ -5,12 +5,14 @@
     predictor.predict(study, pairs)                # frame predicted, low, high, abstained; one row a pair
     restore(name, predictor.config(), predictor.arrays())   # the same numbers again
 
-A file lists what it offers in ``PREDICTORS``: {name: class}. ``naive`` predictors are those of naive.py.
+A file lists what it offers in ``PREDICTORS``: {name: class}. ``naive`` predictors are those of naive.py. A class may
+have ``SEARCH``: {parameter: Between or OneOf}, what ``workbench.tuning`` may choose; "a.b" is key b of parameter a.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +25,22 @@ from workbench.text import nearest
 Report = Callable[[float, str], None]  # (fraction done 0..1, message)
 
 ANSWER = {"predicted": pl.Float64, "low": pl.Float64, "high": pl.Float64, "abstained": pl.String}
+
+
+@dataclass(frozen=True)
+class Between:
+    """Numbers from ``low`` to ``high``, whole ones where ``low`` is; by powers where ``log``."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few values."""
+
+    options: tuple[Any, ...]
 
 
 @runtime_checkable

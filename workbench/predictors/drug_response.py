@@ -25,7 +25,7 @@ from workbench.batches import Batch, Rows
 from workbench.nn.batched import BatchedEmbedding, BatchedLinear
 from workbench.nn.fusion import SubsetFusion
 from workbench.nn.losses import squared, tobit
-from workbench.predictors import answer
+from workbench.predictors import Between, OneOf, answer
 from workbench.predictors._closed_form import ClosedForm
 from workbench.predictors._pairs import positions
 from workbench.predictors._widths import LEVEL, HalfWidths
@@ -65,6 +65,13 @@ class DrugResponse(lightning.LightningModule):
         "learning_rate": 2e-3,
         "weight_decay": 1e-2,
         "seed": 0,
+    }
+    SEARCH: ClassVar[dict[str, Any]] = {
+        "width": OneOf((128, 256, 512)),
+        "rank": OneOf((64, 256)),
+        "dropout": Between(0.05, 0.4),
+        "learning_rate": Between(5e-4, 5e-3, log=True),
+        "closed_form_share": Between(0.3, 0.8),
     }
 
     def __init__(self, name: str = "drug_response", **params) -> None:

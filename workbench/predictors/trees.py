@@ -17,7 +17,7 @@ import polars as pl
 
 from workbench import modalities
 from workbench.nn.scaling import Rotation
-from workbench.predictors import answer
+from workbench.predictors import Between, answer
 from workbench.predictors._pairs import positions
 from workbench.predictors._widths import HalfWidths
 from workbench.splits import Fold, inner_parts
@@ -31,7 +31,7 @@ class Trees:
     Parameters
     ----------
     modalities : {modality: principal components kept}; a missing modality is a missing value to the trees
-    rounds, patience, leaves, learning_rate, columns, smallest_leaf, seed : of the boosting
+    rounds, patience, leaves, learning_rate, columns, rows, smallest_leaf, l2, seed : of the boosting
     """
 
     DEFAULTS: ClassVar[dict[str, Any]] = {
@@ -41,8 +41,19 @@ class Trees:
         "leaves": 31,
         "learning_rate": 0.1,
         "columns": 0.5,
+        "rows": 1.0,
         "smallest_leaf": 50,
+        "l2": 0.0,
         "seed": 0,
+    }
+    SEARCH: ClassVar[dict[str, Any]] = {
+        "leaves": Between(8, 96, log=True),
+        "learning_rate": Between(0.03, 0.3, log=True),
+        "columns": Between(0.1, 1.0),
+        "rows": Between(0.4, 1.0),
+        "smallest_leaf": Between(5, 300, log=True),
+        "l2": Between(1e-2, 100.0, log=True),
+        "modalities.expression": Between(30, 300, log=True),
     }
 
     def __init__(self, name: str = "trees", **params) -> None:
@@ -80,6 +91,9 @@ class Trees:
                 "num_leaves": self.params["leaves"],
                 "learning_rate": self.params["learning_rate"],
                 "feature_fraction": self.params["columns"],
+                "bagging_fraction": self.params["rows"],
+                "bagging_freq": int(self.params["rows"] < 1.0),
+                "lambda_l2": self.params["l2"],
                 "min_data_in_leaf": self.params["smallest_leaf"],
                 "metric": "rmse",
                 "seed": self.params["seed"],

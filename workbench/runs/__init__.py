@@ -12,6 +12,7 @@ store and checked before a parser sees the bytes. Nothing that is loaded can exe
 >>> find("latest").metrics                                            # doctest: +SKIP
 """
 
+from workbench.runs.adopt import MARK, adopt, finished
 from workbench.runs.keys import RunError, key, name_of
 from workbench.runs.process import Terminated
 from workbench.runs.read import Run, find, runs
@@ -19,6 +20,6 @@ from workbench.runs.store import server_command, sweep
 from workbench.runs.write import Child, Recording, record
 
 __all__ = [
-    "Child", "Recording", "Run", "RunError", "Terminated",
-    "find", "key", "name_of", "record", "runs", "server_command", "sweep",
+    "MARK", "Child", "Recording", "Run", "RunError", "Terminated",
+    "adopt", "find", "finished", "key", "name_of", "record", "runs", "server_command", "sweep",
 ]  # fmt: skip
