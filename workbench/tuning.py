@@ -151,7 +151,7 @@ def tune(
                 raise train.Stopped("tuning was stopped; the same call goes on with the trials that are left.")
             errors.append(_rmse(name, chosen, nested(fold, part, step), kept))
             trial.report(float(np.mean(errors)), step)
-            if trial.should_prune():
+            if step + 1 < tuning.use and trial.should_prune():
                 raise optuna.TrialPruned
         return float(np.mean(errors))
 
