@@ -60,6 +60,8 @@ class Ridge:
         self.mean_, self.sd_ = rotation.mean, rotation.sd
         self.weights_ = weights.astype(np.float32)
         self.offset_, self.penalty_ = fitted.intercept, fitted.penalty
+        # what each training line would have been told had it not been there, for who needs unseen residuals: (s, t)
+        self.left_out_ = (subjects, self.treatments_, fitted.left_out)
         residual = (matrix(train, subjects, self.treatments_) - fitted.left_out).ravel()
         self.widths_ = HalfWidths.fit(residual, np.tile(np.array(self.treatments_), len(subjects)))
         return self
