@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from widgets.growth_curves import GrowthCurves
     from widgets.linked import Selection
     from widgets.prediction_explorer import PredictionExplorer
+    from widgets.run_comparison import RunComparison
     from widgets.study_browser import StudyBrowser
     from widgets.training_panel import TrainingPanel
 
@@ -30,6 +31,7 @@ __all__ = [
     "Exposure",
     "GrowthCurves",
     "PredictionExplorer",
+    "RunComparison",
     "Selection",
     "StudyBrowser",
     "TrainingPanel",
@@ -44,6 +46,7 @@ _ROOMS = {
     "Exposure": "widgets.exposure",
     "GrowthCurves": "widgets.growth_curves",
     "PredictionExplorer": "widgets.prediction_explorer",
+    "RunComparison": "widgets.run_comparison",
     "Selection": "widgets.linked",
     "StudyBrowser": "widgets.study_browser",
     "TrainingPanel": "widgets.training_panel",

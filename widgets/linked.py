@@ -15,6 +15,7 @@ class Selection(t.HasTraits):
     ----------
     subjects : names, in the order they were selected; empty when nothing is
     treatments : names of treatments, where someone selected among those; does not change with ``subjects``
+    predictors : names of predictors or their variants, where someone marked among those; likewise on their own
     cells : modality -> row numbers (int32, ascending) where the selection is finer than whole subjects: of a
         subject that stands in ``subjects`` only these cells are meant. Empty when whole subjects are.
     by : name of the widget that spoke last, so that it does not answer itself
@@ -31,6 +32,7 @@ class Selection(t.HasTraits):
 
     subjects = t.List(t.Unicode())
     treatments = t.List(t.Unicode())
+    predictors = t.List(t.Unicode())
     cells = t.Dict()
     by = t.Unicode()
 
@@ -49,10 +51,17 @@ class Selection(t.HasTraits):
             self.by = by
             self.treatments = list(treatments)
 
+    def select_predictors(self, predictors: Sequence[str], by: str) -> None:
+        """The same for predictors."""
+        with self.hold_trait_notifications():
+            self.by = by
+            self.predictors = list(predictors)
+
     def clear(self, by: str = "") -> None:
         """Select nothing."""
         self.select([], by)
         self.select_treatments([], by)
+        self.select_predictors([], by)
 
 
 def missing(selected: Sequence[str], shown: Collection[str]) -> list[str]:
