@@ -137,9 +137,8 @@ def unseen_there(fold: Fold, other: Study, endpoint: str | None = None) -> tuple
     train = measured.join(test.select(key).unique(), on=key, how="anti")
     if train.is_empty():
         raise NothingShared(f"every row of {other.name!r} is under test; none is left to tell its drugs' levels.")
-    custom = Split.custom(
-        other, fold.rule, endpoint=endpoint, folds=[(train["row"].to_numpy(), test["row"].to_numpy())]
-    )
+    sides = train["row"].to_list(), test["row"].to_list()
+    custom = Split.custom(other, fold.rule, endpoint=endpoint, folds=[sides])
     there = replace(custom.fold(0), number=fold.number, seed=fold.seed)
     asked = there.test.select("row").join(pairs, on="row", how="left", maintain_order="left")
     return there, asked
@@ -154,7 +153,7 @@ def _asked(fold: Fold, other: Study, measured: pl.DataFrame) -> pl.DataFrame:
     if lines.is_empty() or drugs.is_empty():
         what = "line" if lines.is_empty() else "compound"
         raise NothingShared(
-            f"studies {fold.study.name!r} and {other.name!r} share no {what}. Lines are matched by COSMIC or DepMap id, "
+            f"studies {fold.study.name!r} and {other.name!r} share no {what}. Lines are matched by id, "
             "else by name; compounds by structure, else by name."
         )
     drugs = drugs.unique("other_treatment", keep="first", maintain_order=True).select("treatment", "other_treatment")

@@ -196,6 +196,8 @@ CEILING = Table(  # how far a study repeats in another: what no predictor of its
 SHARES = Table(  # a predictor's score beside the agreement of two studies
     "SHARES",
     {
+        "study": NAME,
+        "other": NAME,
         "predictor": NAME,
         "split": NAME,
         "metric": NAME,  # of a drug "Pearson"; over all "per-drug Pearson" and "normalised Pearson"
@@ -215,12 +217,15 @@ SHARES = Table(  # a predictor's score beside the agreement of two studies
         "elsewhere": pl.Float64(),  # the same predictions against the other study's values of the same pairs
         "elsewhere_low": pl.Float64(),
         "elsewhere_high": pl.Float64(),
+        "corrected_elsewhere": pl.Float64(),  # elsewhere / ceiling: the share of one who cannot have learnt that screen
+        "corrected_elsewhere_low": pl.Float64(),
+        "corrected_elsewhere_high": pl.Float64(),
         "triad": pl.Float64(),  # sqrt(score x elsewhere / agreement), the score on the shared pairs
         "triad_low": pl.Float64(),
         "triad_high": pl.Float64(),
         "reason": NAME,  # why there is no corrected value; null where there is one
     },
-    frozenset({"predictor", "split", "metric", "n"}),
+    frozenset({"study", "other", "predictor", "split", "metric", "n"}),
 )
 
 COVERAGE = Table(

@@ -1,1 +1,27 @@
-"""How far two studies agree."""
+"""The ceiling: how far two studies that measured the same lines and drugs agree, and what share of it a predictor has.
+
+    pairs = shared_pairs(gdsc2, gdsc1, "ln_ic50")      what both measured, side by side
+    of_pairs(pairs)            -> CEILING              Pearson, Spearman, RMSE, shift; per drug and over all
+    beside(predictions, pairs) -> SHARES               each predictor's score, per drug, beside the agreement
+    verdicts(shares)                                   drugs nobody predicts, drugs the screens do not agree on
+
+With y_a = t + e_a and y_b = t + e_b (one truth t, independent errors) a screen's reliability is var t / var y, and
+
+    r(y_a, y_b)         = sqrt(rel_a rel_b)          the agreement
+    r(p, y_a)           = r(p, t) sqrt(rel_a)        a score is attenuated (Spearman 1904, Am. J. Psychol. 15:72)
+    corrected           = r(p, y_a) / sqrt(agreement)             = r(p, t) if both screens are equally reliable
+    corrected_elsewhere = r(p, y_b) / sqrt(agreement)             the same from the screen that p never saw
+    triad               = sqrt(r(p, y_a) r(p, y_b) / agreement)   = r(p, t) whichever is the more reliable
+                                            (method of triads: Ocke and Kaaks 1997, Am. J. Clin. Nutr. 65:1240S)
+
+``sqrt(agreement)`` is the ceiling, the score of someone who knows the truth, so a corrected value is also the share of
+the ceiling that was reached. In its own screen it is no wall: a predictor learns what is peculiar to that screen
+(assay, duration, medium), e_a is then not independent of p, and ``corrected`` and ``triad`` are too high, even above 1.
+``corrected_elsewhere`` stays clear of that, and so bounds the share from below; what both screens get wrong alike
+counts as truth in all three. Where the screens agree too little to divide by, there is no corrected value but a reason.
+"""
+
+from workbench.ceiling._repeat import agreement, of_pairs, shared_pairs
+from workbench.ceiling._shares import FLOOR, beside, verdicts
+
+__all__ = ["FLOOR", "agreement", "beside", "of_pairs", "shared_pairs", "verdicts"]
