@@ -34,7 +34,7 @@ def write(
 
     Parameters
     ----------
-    swapped : aspirin + caffeine stands there under three names, of which each has a third of its lines
+    swapped : aspirin + caffeine was measured again on two lines of three, swapped or under another name of aspirin
     singles : every drug was given alone too
     no_structure : drugs whose structure nobody knows
     interaction : weight of f_a f_b
@@ -54,12 +54,12 @@ def write(
         for s in range(LINES):
             i, j = at[a], at[b] if b else at[a]
             mean = line[s] + level[i] + level[j] + x[s, :3] @ (own[i] + own[j]) + interaction * shape[i] * shape[j]
-            p, q = a, b
+            names = [(a, b)]
             if swapped and (a, b) == ("aspirin", "caffeine") and s % 3:
-                p, q = ("caffeine", "aspirin") if s % 3 == 1 else ("acetylsalicylic acid", "caffeine")
-            if flip and q is not None:
-                p, q = q, p
-            rows.append((f"line {s:02d}", p, q, mean + draw.normal(0, NOISE)))
+                names.append(("caffeine", "aspirin") if s % 3 == 1 else ("acetylsalicylic acid", "caffeine"))
+            for p, q in names:
+                both = (q, p) if flip and q is not None else (p, q)
+                rows.append((f"line {s:02d}", *both, mean + draw.normal(0, NOISE)))
     frame = pl.DataFrame(rows, schema=["subject", "drug_a", "drug_b", "value"], orient="row").with_columns(
         pl.concat_str("drug_a", "drug_b", separator=" + ", ignore_nulls=True).alias("treatment")
     )

@@ -6,7 +6,7 @@
     per-drug Pearson, Spearman        mean over drugs with at least five answers; a constant prediction counts 0
     coverage, interval width          share of rows inside the interval, and its mean width
 
-The bootstrap draws cell lines (subjects), or treatments where the compound is what was unseen; all predictors of a
+The bootstrap draws cell lines (subjects), or treatments where compounds or combinations were unseen; all predictors of a
 fold share the draws, so their differences are paired; two that answered different rows are compared on those shared.
 Ranks of the Spearman metric are those of the full fold. A censored observation counts at its bound.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from workbench import tables
-from workbench.splits import Fold
+from workbench.splits import COMBINATIONS, Fold
 
 BETTER = {  # +1: larger is better, -1: smaller is better, 0: to be near its level
     "RMSE": -1,
@@ -57,7 +57,7 @@ class Draws:
 
 def resampled(split: str) -> str:
     """What the bootstrap draws for a split rule (also one judged elsewhere: "unseen treatment, in gdsc1")."""
-    return "treatment" if split.split(", in ")[0] == "unseen treatment" else "subject"
+    return "treatment" if split.split(", in ")[0] in ("unseen treatment", *COMBINATIONS) else "subject"
 
 
 def weights(units: int, draws: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import predictors
-from workbench.splits import RULES, Split
+from workbench.splits import COMBINATIONS, RULES, Split
 from workbench.study import Study
 from workbench.text import nearest
 from workbench.tuning import Tuning, TuningError
@@ -62,8 +62,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         offered = predictors.offered()
-        if self.split not in RULES:
-            raise ExperimentError(f"split is one of {list(RULES)}; found {self.split!r}.{nearest(self.split, RULES)}")
+        if self.split not in (rules := [*RULES, *COMBINATIONS]):
+            raise ExperimentError(f"split is one of {rules}; found {self.split!r}.{nearest(self.split, rules)}")
         for key in ("name", "study", "endpoint", "predictors"):
             if not getattr(self, key):
                 raise ExperimentError(
@@ -97,7 +97,7 @@ class Experiment:
                 raise ExperimentError(f"tuning.{name}: {error}") from None
         if wrong_size := [v for v in self.sizes if not 0 < v < 1]:
             raise ExperimentError(f"sizes are shares of the training groups between 0 and 1; found {wrong_size[0]}.")
-        if self.elsewhere and RULES[self.split] not in ("subject", "tissue"):
+        if self.elsewhere and RULES.get(self.split) not in ("subject", "tissue"):
             raise ExperimentError(f"elsewhere judges unseen lines in another study; the split is {self.split!r}.")
         folds = 1 if self.cohort else self.folds
         if wrong := [k for k in self.only if not 0 <= k < folds]:

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from workbench import cohorts
-from workbench.splits._combinations import COMBINATIONS, dealt_drugs, members, new_members, prove_new
+from workbench.splits._combinations import COMBINATIONS, compounds, dealt_drugs, new_members, prove_new
 from workbench.splits._combinations import PLAIN_COMBINATIONS as PLAIN_COMBINATIONS
 from workbench.splits._groups import LeakError, deal
 from workbench.study import SealedError, Study
@@ -60,13 +60,6 @@ def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFra
             f"study {study.name!r} has no endpoint {endpoint!r}.{nearest(endpoint, known)} "
             f"It has: {', '.join(sorted(known))}."
         )
-    # a treatment without structure is a compound of its own; sources may know better which names are one compound
-    keys = [c for c in ("compound_key", "compound", "treatment") if c in study.treatments.columns]
-    compounds = study.treatments.select(
-        pl.col("treatment").cast(pl.String), pl.coalesce(pl.col(c).cast(pl.String) for c in keys).alias("compound")
-    )
-    if {"drug_a", "drug_b"} <= set(study.treatments.columns):
-        compounds = members(study.treatments, compounds)
     patient = pl.col("patient").cast(pl.String) if "patient" in study.subjects.columns else pl.lit(None, pl.String)
     tissues = study.subjects.select(
         pl.col("subject").cast(pl.String),
@@ -81,7 +74,7 @@ def rows(study: Study, endpoint: str, require: Sequence[str] = ()) -> pl.DataFra
             pl.col("value"),
             pl.col("censored"),
         )
-        .join(compounds, on="treatment", how="left", maintain_order="left")
+        .join(compounds(study.treatments), on="treatment", how="left", maintain_order="left")
         .join(tissues, on="subject", how="left", maintain_order="left")
         .with_columns(pl.coalesce("compound", "treatment").alias("compound"), pl.col("tissue").fill_null("unknown"))
     )

@@ -24,7 +24,17 @@ PLAIN_COMBINATIONS = {
 }
 
 
-def members(treatments: pl.DataFrame, compounds: pl.DataFrame) -> pl.DataFrame:
+def compounds(treatments: pl.DataFrame) -> pl.DataFrame:
+    """treatment and compound of every treatment; of a study of pairs also member_a and member_b (null for one drug)."""
+    # a treatment without structure is a compound of its own; sources may know better which names are one compound
+    keys = [c for c in ("compound_key", "compound", "treatment") if c in treatments.columns]
+    frame = treatments.select(
+        pl.col("treatment").cast(pl.String), pl.coalesce(pl.col(c).cast(pl.String) for c in keys).alias("compound")
+    )
+    return _members(treatments, frame) if {"drug_a", "drug_b"} <= set(treatments.columns) else frame
+
+
+def _members(treatments: pl.DataFrame, compounds: pl.DataFrame) -> pl.DataFrame:
     """``compounds`` with member_a and member_b; the compound of a pair is its two members in alphabetical order."""
     text = treatments.with_columns(pl.all().cast(pl.String))
     sides = [
