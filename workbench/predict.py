@@ -7,12 +7,19 @@ from typing import Any
 import polars as pl
 
 from workbench import predictors, tables
+from workbench.predictors._members import Effects
 from workbench.predictors._widths import LEVEL
 from workbench.splits import Fold
 
 
 def baseline(fold: Fold) -> pl.Series:
-    """Mean effects of the training rows at each test row: what normalised metrics take away."""
+    """Mean effects of the training rows at each test row: what normalised metrics take away.
+
+    In a study of drug pairs the effects are those of both drugs, of the line, and of the pair where it was seen.
+    """
+    if "member_b" in fold.train.columns:
+        of_pairs = Effects.fit(fold.train, fold.train["value"].to_numpy(), pairs=True)
+        return pl.Series("baseline", of_pairs.of(fold.test))
     effects: Any = predictors.make("mean_effects")
     effects.learn(fold.train)
     return pl.Series("baseline", effects.mean_of(fold.test))

@@ -6,8 +6,8 @@
     per-drug Pearson, Spearman        mean over drugs with at least five answers; a constant prediction counts 0
     coverage, interval width          share of rows inside the interval, and its mean width
 
-The bootstrap draws cell lines (subjects), or treatments where compounds or combinations were unseen; all predictors of a
-fold share the draws, so their differences are paired; two that answered different rows are compared on those shared.
+The bootstrap draws cell lines (subjects), or treatments where compounds or pairs of them were unseen; all predictors
+of a fold share the draws, so differences are paired; two that answered different rows are compared on those shared.
 Ranks of the Spearman metric are those of the full fold. A censored observation counts at its bound.
 """
 
