@@ -25,7 +25,7 @@ UNSEEN = {
     "unseen tissue": "Every scored tissue was left out of training with all of its lines; all drugs had been seen.",
     "unseen pair": "Only the scored pairs of line and drug were left out; each line and each drug had been seen "
     "in other pairs. This is the easiest of the rules.",
-    "unseen combination": "Every scored pair of drugs was left out of training; each drug was seen with other partners.",
+    "unseen combination": "Every scored pair of drugs was left out of training; each drug had other partners there.",
     "unseen drug of a combination": "One drug of every scored pair was left out of training with all of its partners.",
     "unseen drugs of a combination": "Both drugs of every scored pair were left out of training, with any partner.",
 }
