@@ -253,7 +253,20 @@ COVERAGE = Table(
         "verdict": NAME,  # holds, breaks, wider than promised, too few to judge
     },
     frozenset(
-        {"predictor", "split", "intervals", "by", "name", "position", "unit", "level", "n", "units", "covered", "verdict"}
+        {
+            "predictor",
+            "split",
+            "intervals",
+            "by",
+            "name",
+            "position",
+            "unit",
+            "level",
+            "n",
+            "units",
+            "covered",
+            "verdict",
+        }
     ),
 )
 
