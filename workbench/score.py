@@ -67,18 +67,21 @@ def weights(units: int, draws: int, seed: int) -> np.ndarray:
     return np.concatenate([np.ones((1, units)), counts]).astype(np.float64)
 
 
-def measure(scored: pl.DataFrame, unit: np.ndarray, units: int, w: np.ndarray) -> Draws:
+def measure(
+    scored: pl.DataFrame, unit: np.ndarray, units: int, w: np.ndarray, only: Sequence[str] = tuple(BETTER)
+) -> Draws:
     """Every metric of one predictor's scored rows under every row of ``w`` (B + 1, units).
 
     Parameters
     ----------
     unit : index of the resampled unit of each row
+    only : metrics to compute
     """
     answered = scored["predicted"].is_not_null().to_numpy()
     d = scored.filter(pl.Series(answered))
     if not d.height:
         nan = np.full(len(w) - 1, np.nan)
-        return Draws(dict.fromkeys(BETTER, np.nan), dict.fromkeys(BETTER, nan), 0, scored.height, np.array([]))
+        return Draws(dict.fromkeys(only, np.nan), dict.fromkeys(only, nan), 0, scored.height, np.array([]))
     u = unit[answered]
     y, p, b, low, high = (d[c].to_numpy() for c in ("observed", "predicted", "baseline", "low", "high"))
 
@@ -93,16 +96,17 @@ def measure(scored: pl.DataFrame, unit: np.ndarray, units: int, w: np.ndarray) -
 
     n = total(np.ones(len(y)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        out = {
-            "RMSE": np.sqrt(total((p - y) ** 2) / n),
-            "MAE": total(np.abs(p - y)) / n,
-            "Pearson": correlation(y, p),
-            "normalised Pearson": correlation(y - b, p - b),
-            "per-drug Pearson": _per_drug(d, u, y, p, units, w),
-            "per-drug Spearman": _per_drug(d, u, _ranks(d, "observed"), _ranks(d, "predicted"), units, w),
-            "coverage": total(((y >= low) & (y <= high)).astype(float)) / n,
-            "interval width": total(high - low) / n,
+        formulas = {
+            "RMSE": lambda: np.sqrt(total((p - y) ** 2) / n),
+            "MAE": lambda: total(np.abs(p - y)) / n,
+            "Pearson": lambda: correlation(y, p),
+            "normalised Pearson": lambda: correlation(y - b, p - b),
+            "per-drug Pearson": lambda: _per_drug(d, u, y, p, units, w),
+            "per-drug Spearman": lambda: _per_drug(d, u, _ranks(d, "observed"), _ranks(d, "predicted"), units, w),
+            "coverage": lambda: total(((y >= low) & (y <= high)).astype(float)) / n,
+            "interval width": lambda: total(high - low) / n,
         }
+        out = {metric: formulas[metric]() for metric in only}
     return Draws(
         {k: float(v[0]) for k, v in out.items()},
         {k: v[1:] for k, v in out.items()},
