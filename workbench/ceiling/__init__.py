@@ -15,10 +15,11 @@ With y_a = t + e_a and y_b = t + e_b (one truth t, independent errors) a screen'
                                             (method of triads: Ocke and Kaaks 1997, Am. J. Clin. Nutr. 65:1240S)
 
 ``sqrt(agreement)`` is the ceiling, the score of someone who knows the truth, so a corrected value is also the share of
-the ceiling that was reached. In its own screen it is no wall: a predictor learns what is peculiar to that screen
-(assay, duration, medium), e_a is then not independent of p, and ``corrected`` and ``triad`` are too high, even above 1.
-``corrected_elsewhere`` stays clear of that, and so bounds the share from below; what both screens get wrong alike
-counts as truth in all three. Where the screens agree too little to divide by, there is no corrected value but a reason.
+the ceiling that was reached. It is no wall, for two reasons that the three values tell apart. A screen that is more
+reliable than the other makes ``corrected`` too high and ``corrected_elsewhere`` too low, and leaves the triad alone. A
+predictor that learnt what is peculiar to its screen (assay, duration, medium) makes ``corrected`` and the triad too
+high, even above 1, and leaves ``corrected_elsewhere`` alone. What both screens get wrong alike counts as truth in all
+three. Where the screens agree too little to divide by, there is no corrected value but a reason.
 """
 
 from workbench.ceiling._repeat import agreement, of_pairs, shared_pairs

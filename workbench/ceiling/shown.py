@@ -93,9 +93,9 @@ def of_predictors(shares: pl.DataFrame) -> str:
     one = shares.row(0, named=True)
     here, there = one["study"], one["other"]
     lines = [
-        f"\npredictors, {one['split']}: scores here ({here}), against the values of the same pairs there ({there}),",
-        "  and their share of the ceiling, sqrt(agreement). What is peculiar to a screen can raise the share here, not the",
-        "  one there. Below each its 95 % interval over lines.",
+        f"\npredictors, {one['split']}: scores here ({here}), against the same pairs' values there ({there}),",
+        "  and their share of the ceiling, sqrt(agreement); what is peculiar to a screen raises the share here, not",
+        "  the one there. Where the two are not equally reliable, read the triad. Below each its 95 % interval.",
     ]
     ranks = shares.filter(pl.col("treatment").is_not_null()).group_by("predictor", maintain_order=True)
     flat = [p for p, s in ranks.agg(pl.col("score").abs().max()).iter_rows() if s == 0]
