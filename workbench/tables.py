@@ -269,6 +269,27 @@ COVERAGE = Table(
         }
     ),
 )
+ASSAY_VALUES = Table(
+    "ASSAY_VALUES",
+    {
+        "present": NAME,  # the modalities a sample has: "expression + mutation", or "nothing"
+        "modality": NAME,  # the one that would be measured next
+        "treatment": NAME,  # a drug, or "all drugs"
+        "lines": pl.Int64(),  # lines the value was found on
+        "unit": NAME,
+        "before": pl.Float64(),  # RMSE with what is present
+        "after": pl.Float64(),  # RMSE with the modality too
+        "value": pl.Float64(),  # before - after, as found
+        "sd": pl.Float64(),  # of value, by a bootstrap over lines
+        "expected": pl.Float64(),  # value drawn towards the mean over drugs by its noise
+        "low": pl.Float64(),  # 95 % interval of expected
+        "high": pl.Float64(),
+        "correlation": pl.Float64(),  # gain in normalised Pearson, for "all drugs"
+        "correlation_low": pl.Float64(),
+        "correlation_high": pl.Float64(),
+    },
+    frozenset({"present", "modality", "treatment", "lines", "unit", "before", "after", "value"}),
+)
 
 TABLES = {
     t.name: t
@@ -282,6 +303,7 @@ TABLES = {
         ATTRIBUTIONS,
         CURVES,
         FINDINGS,
+        ASSAY_VALUES,
         CEILING,
         SHARES,
         TRIALS,
