@@ -141,6 +141,23 @@ def best(metric: str, n: int, *, ascending: bool = False, experiments: Sequence[
         return _columns(database.execute(sql, [*keys, *given, n]), {"run_id": pl.String(), "value": pl.Float64()})
 
 
+def places(run_ids: Iterable[str], tag: str) -> pl.DataFrame:
+    """Where runs keep their files, and one of their tags (else null): columns run_id, artifact_uri, value."""
+    ids = list(dict.fromkeys(run_ids))
+    schema = {"run_id": pl.String(), "artifact_uri": pl.String(), "value": pl.String()}
+    with _database() as database:
+        if database is None:
+            experiments = [e.experiment_id for e in store.pages(store.client().search_experiments)]
+            rows = [(r.info.run_id, r.info.artifact_uri, r.data.tags.get(key(tag))) for r in _served(experiments, ids)]
+            return pl.DataFrame(rows, schema=schema, orient="row")
+        chosen, wanted = _among("r.run_uuid", ids)
+        sql = (
+            "SELECT r.run_uuid, r.artifact_uri, t.value FROM runs r LEFT JOIN tags t ON t.run_uuid = r.run_uuid "
+            f"AND t.key = ? WHERE r.lifecycle_stage = 'active'{chosen}"
+        )
+        return _columns(database.execute(sql, [key(tag), *wanted]), schema)
+
+
 # ---- sqlite
 
 
@@ -161,12 +178,14 @@ def _database() -> Iterator[sqlite3.Connection | None]:
 def _known(database: sqlite3.Connection) -> bool:
     """Are the tables and columns there that this file asks for? A later MLflow may have moved them."""
     wanted = {
-        "runs": {"run_uuid", "name", "status", "start_time", "end_time", "lifecycle_stage", "experiment_id"},
+        "runs": {
+            "run_uuid", "name", "status", "start_time", "end_time", "lifecycle_stage", "experiment_id", "artifact_uri",
+        },
         "experiments": {"experiment_id", "name", "lifecycle_stage"},
         "latest_metrics": {"run_uuid", "key", "value", "is_nan"},
         "params": {"run_uuid", "key", "value"},
         "tags": {"run_uuid", "key", "value"},
-    }
+    }  # fmt: skip
     there = {t: {c[1] for c in database.execute(f"PRAGMA table_info({t})")} for t in wanted}
     return all(columns <= there[table] for table, columns in wanted.items())
 
