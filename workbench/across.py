@@ -146,10 +146,10 @@ def unseen_there(fold: Fold, other: Study, endpoint: str | None = None) -> tuple
 
 def _asked(fold: Fold, other: Study, measured: pl.DataFrame) -> pl.DataFrame:
     """Rows of ``other`` whose group is unseen in ``fold``, with subject, treatment, tissue ... of the fold's study."""
+    known = pl.concat([fold.train.select(fold.test.columns), fold.test])
     lines = matching.lines(fold.study, other)
-    drugs = matching.compounds(fold.study, other).sort(
-        pl.col("treatment") != pl.col("other_treatment"), "treatment"
-    )  # the same name first
+    drugs = matching.compounds(fold.study, other).join(known.select("treatment").unique(), on="treatment", how="semi")
+    drugs = drugs.sort(pl.col("treatment") != pl.col("other_treatment"), "treatment")  # the same name first
     if lines.is_empty() or drugs.is_empty():
         what = "line" if lines.is_empty() else "compound"
         raise NothingShared(
@@ -157,7 +157,6 @@ def _asked(fold: Fold, other: Study, measured: pl.DataFrame) -> pl.DataFrame:
             "else by name; compounds by structure, else by name."
         )
     drugs = drugs.unique("other_treatment", keep="first", maintain_order=True).select("treatment", "other_treatment")
-    known = pl.concat([fold.train.select(fold.test.columns), fold.test])
     compound = known.select("treatment", "compound").unique("treatment")
     facts = known.select("subject", "tissue", "person").unique("subject")
     rows = (
@@ -170,4 +169,5 @@ def _asked(fold: Fold, other: Study, measured: pl.DataFrame) -> pl.DataFrame:
     )
     key = splits.KEPT_TOGETHER.get(fold.group, fold.group)
     unseen = fold.test.select(key).unique().join(fold.train.select(key).unique(), on=key, how="anti")
-    return rows.join(unseen, on=key, how="semi", maintain_order="left").select("row", *fold.test.columns[1:])
+    rows = rows.join(unseen, on=key, how="semi", maintain_order="left")
+    return rows.select([c for c in fold.test.columns if c in rows.columns])
