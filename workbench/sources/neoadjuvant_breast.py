@@ -156,7 +156,7 @@ def _content(data: bytes) -> dict[str, Any]:
             {"treatment": [TREATMENT], "compound": [None], "smiles": [None], "components": ["; ".join(REGIMEN)]},
             schema=dict.fromkeys(("treatment", "compound", "smiles", "components"), pl.String),
         ),
-        "modalities": {"expression": _anndata(values[:, ~silent], names, [g for g, s in zip(genes, silent) if not s])},
+        "modalities": {"expression": _anndata(values[:, ~silent], names, np.array(genes)[~silent].tolist())},
         "provenance": {
             "source": "neoadjuvant_breast",
             "regimen": REGIMEN,
