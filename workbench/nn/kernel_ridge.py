@@ -12,12 +12,13 @@ Squares, MIT-CSAIL-TR-2007-025.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import lapack, solve_triangular
 from threadpoolctl import threadpool_limits
 
 CHUNKS = 8
@@ -48,11 +49,12 @@ def fit(
     n, t = targets.shape
     fitted = Fitted(np.zeros((n, t)), np.full(t, np.nan), np.full(t, np.nan), np.full((n, t), np.nan))
     done = [0]
+    inverses = _Inverses(np.asarray(kernel, dtype=np.float64), penalties)
 
     def chunk(columns: np.ndarray) -> None:
         at = len(penalties) // 2  # neighbouring columns want similar penalties: start where the last one ended
         for j in columns:
-            at = _column(fitted, kernel, targets, penalties, groups, int(j), at)
+            at = _column(fitted, inverses, targets, groups, int(j), at)
             done[0] += 1
             if progress is not None and done[0] % 8 == 0:
                 progress(done[0] / t)
@@ -64,7 +66,69 @@ def fit(
     return fitted
 
 
-def _column(fitted: Fitted, kernel, targets, penalties, groups, j: int, at: int) -> int:
+class _Inverses:
+    """G = (K + a I)^-1 of the rows a column has, made from B, the inverse with all rows.
+
+        G = B_oo - W'W,   W = L^-1 B_mo,   L L' = B_mm          (o: measured, m: missing)
+
+    Few values are missing as a rule, so W is thin; B is made once for each penalty. Where most are missing, or all of B
+    would not fit, the rows that are there are inverted by themselves.
+    """
+
+    MOST = 2**28  # numbers in all B together
+
+    def __init__(self, kernel: np.ndarray, penalties: np.ndarray) -> None:
+        self.kernel, self.penalties = kernel, penalties
+        self.kept: dict[int, np.ndarray] = {}
+        self.lock = threading.Lock()
+
+    def of(self, index: int, there: np.ndarray) -> _Inverse:
+        """That of penalty ``index`` for the rows ``there``."""
+        n = len(self.kernel)
+        if 2 * len(there) < n or n * n * len(self.penalties) > self.MOST:
+            return _Inverse(self._inverted(self.kernel[np.ix_(there, there)], index), np.arange(len(there)), None)
+        with self.lock:
+            if index not in self.kept:
+                self.kept[index] = self._inverted(self.kernel, index)
+        whole = self.kept[index]
+        missing = np.setdiff1d(np.arange(n), there, assume_unique=True)
+        if not len(missing):
+            return _Inverse(whole, there, None)
+        factor = np.linalg.cholesky(whole[np.ix_(missing, missing)])
+        return _Inverse(whole, there, solve_triangular(factor, whole[np.ix_(missing, there)], lower=True))
+
+    def _inverted(self, kernel: np.ndarray, index: int) -> np.ndarray:
+        a = kernel.copy()
+        a.flat[:: len(a) + 1] += self.penalties[index]
+        return _inverse(a)
+
+
+@dataclass(frozen=True)
+class _Inverse:
+    """G: rows ``there`` of ``whole`` less W'W (None where nothing is taken away)."""
+
+    whole: np.ndarray
+    there: np.ndarray
+    w: np.ndarray | None
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        """G v for v (n, c)."""
+        full = np.zeros((len(self.whole), v.shape[1]))
+        full[self.there] = v
+        out = (self.whole @ full)[self.there]
+        return out if self.w is None else out - self.w.T @ (self.w @ v)
+
+    def diagonal(self) -> np.ndarray:
+        out = self.whole[self.there, self.there]
+        return out if self.w is None else out - (self.w**2).sum(0)
+
+    def block(self, rows: np.ndarray) -> np.ndarray:
+        at = self.there[rows]
+        out = self.whole[np.ix_(at, at)]
+        return out if self.w is None else out - self.w[:, rows].T @ self.w[:, rows]
+
+
+def _column(fitted: Fitted, inverses: _Inverses, targets, groups, j: int, at: int) -> int:
     """Fit column ``j``, searching from penalty number ``at``; returns the number it ended at."""
     there = np.flatnonzero(np.isfinite(targets[:, j]))
     if not len(there):
@@ -74,13 +138,12 @@ def _column(fitted: Fitted, kernel, targets, penalties, groups, j: int, at: int)
     fitted.left_out[there, j] = y.mean()
     if len(there) < 3:
         return at
-    k = np.asarray(kernel[np.ix_(there, there)], dtype=np.float64)
     blocks = None if groups is None else _blocks(groups[there])
     tried: dict[int, tuple[float, np.ndarray, np.ndarray, float]] = {}
-    at = _descend(lambda i: _try(k, y - y.mean(), penalties[i], blocks, tried, i), at, len(penalties))
+    at = _descend(lambda i: _try(inverses, there, y - y.mean(), blocks, tried, i), at, len(inverses.penalties))
     _, weights, error, shift = tried[at]
     fitted.intercept[j] += shift
-    fitted.penalty[j], fitted.dual[there, j], fitted.left_out[there, j] = penalties[at], weights, y - error
+    fitted.penalty[j], fitted.dual[there, j], fitted.left_out[there, j] = inverses.penalties[at], weights, y - error
     return at
 
 
@@ -101,22 +164,21 @@ def _descend(loss: Callable[[int], float], start: int, n: int) -> int:
     return at
 
 
-def _try(k, y, penalty, blocks, tried, index) -> float:
+def _try(inverses: _Inverses, there, y, blocks, tried, index) -> float:
     """Left-out squared error at one penalty; weights and errors are kept in ``tried``."""
     if index not in tried:
-        inverse = k.copy()
-        inverse.flat[:: len(k) + 1] += penalty
-        inverse = _inverse(inverse)
-        ones = inverse.sum(1)
-        shift = float(ones @ y / ones.sum())
-        inverse -= np.outer(ones, ones / ones.sum())
-        weights = inverse @ y
+        inverse = inverses.of(index, there)
+        ones, weights = inverse.times(np.stack([np.ones(len(y)), y], axis=1)).T
+        total = ones.sum()
+        shift = float(ones @ y / total)
+        weights = weights - ones * shift
         if blocks is None:
-            error = weights / np.diag(inverse)
+            error = weights / (inverse.diagonal() - ones**2 / total)
         else:
             error = np.empty(len(y))
             for block in blocks:
-                error[block] = np.linalg.solve(inverse[np.ix_(block, block)], weights[block])
+                own = inverse.block(block) - np.outer(ones[block], ones[block] / total)
+                error[block] = np.linalg.solve(own, weights[block])
         tried[index] = (float(np.mean(error**2)), weights, error, shift)
     return tried[index][0]
 
