@@ -36,7 +36,7 @@ const COMPARE_CSS = `
 .wb-compare .scale b{position:absolute;left:0;right:0;top:18px;text-align:center;font-weight:400;color:var(--wb-ink);white-space:nowrap;}
 .wb-compare .matrix td{text-align:center;padding:4px 6px!important;white-space:nowrap;min-width:58px;border-left:1px solid var(--wb-line);}
 .wb-compare .matrix thead th{text-align:center!important;padding:3px 6px!important;}
-.wb-compare .matrix thead th:first-child,.wb-compare .matrix tbody th{position:sticky;left:0;background:var(--wb-bg);text-align:left!important;z-index:1;min-width:110px;max-width:190px;}
+.wb-compare .matrix thead th:first-child,.wb-compare .matrix tbody th{position:sticky;left:0;background:var(--wb-bg);text-align:left!important;z-index:1;min-width:120px;max-width:190px;}
 .wb-compare .matrix small{display:block;font-size:11px;color:var(--wb-soft);}
 .wb-compare .is-better{background:color-mix(in srgb,var(--wb-c0) 17%,transparent);}
 .wb-compare .is-worse{background:color-mix(in srgb,var(--wb-c3) 17%,transparent);}
@@ -184,8 +184,9 @@ function render({ model, el }) {
     const { rows, pair, sets, between } = seen, why = alone() || uncompared() || (between.size ? "" : "No pair of these runs shares rows or folds: no difference can be had.");
     const head = h("h4", { text: "Paired differences: row minus column" });
     if (why) return matrix.replaceChildren(head, gap(why));
-    const some = rows.slice(0, SQUARE), wordy = (matrix.clientWidth || 500) - 130 >= 92 * some.length, size = Math.max(...[...between.values()].map((p) => Math.abs(p.difference)).filter(Number.isFinite)), digits = size >= 1 ? 2 : size >= 0.1 ? 3 : 4;
-    const say = (x) => signed(x, digits), on = marked();
+    const some = rows.slice(0, SQUARE), size = Math.max(...[...between.values()].map((p) => Math.abs(p.difference)).filter(Number.isFinite)), digits = size >= 1 ? 2 : size >= 0.1 ? 3 : 4;
+    const say = (x) => signed(x, digits), on = marked(), longest = Math.max(...[...between.values()].map((d) => bound(d.low, d.high, say).length));
+    const wordy = (matrix.clientWidth || 500) - 122 >= (14 + 6.1 * longest) * some.length; // is there room for intervals?
     const cells = (a) => some.map((b) => {
       if (a.entry === b.entry) return h("td", { class: "own", "aria-label": "itself" });
       const d = pair(a.entry, b.entry);
