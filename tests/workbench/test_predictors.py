@@ -243,14 +243,20 @@ ASKED = pl.DataFrame(
         "tissue": ["lung", "skin", "skin", "bone", "lung", None],
     }
 )
+# drug effects of 2, 2 and 1 values: within 4/2, between (10.8 - 2*2) / 3.2 = 2.125; line effects of what they leave
+DRUG = {"A": -1.2 * 4.25 / 6.25, "B": -0.2 * 4.25 / 6.25, "C": 2.8 * 2.125 / 4.125}
+LINE = {"s1": -0.01243651335861265, "s2": 0.01790509132167724}
 BY_HAND = {
     "global_mean": [3.2] * 6,
     "drug_mean": [2, 3, 6, 6, 3.2, 3.2],
     "cell_mean": [3, 3.5, 3.5, 3.2, 3, 3.2],
     "tissue_mean": [3, 3.5, 3.5, 3.2, 3, 3.2],
     "tissue_drug_mean": [1, 4, 6, 6, 3.2, 3.2],
-    "mean_effects": [2 - 2 / 3, 3 + 1, 6 + 1, 6, 3.2 - 2 / 3, 3.2],
-}
+    "mean_effects": [
+        3.2 + DRUG["A"] + LINE["s1"], 3.2 + DRUG["B"] + LINE["s2"], 3.2 + DRUG["C"] + LINE["s2"], 3.2 + DRUG["C"],
+        3.2 + LINE["s1"], 3.2,
+    ],
+}  # fmt: skip
 
 
 def by_hand(rule: str = "unseen pair", frame: pl.DataFrame = TABLE) -> Fold:
@@ -267,6 +273,24 @@ def test_naive_values_by_hand(name: str) -> None:
     made: Any = predictors.make(name).fit(by_hand())
     np.testing.assert_allclose(made.mean_of(ASKED.with_columns(pl.col("tissue").fill_null("unknown"))), BY_HAND[name])
     np.testing.assert_allclose(made.predict(None, ASKED)["predicted"], BY_HAND[name])
+
+
+def test_effects_are_shrunk_as_far_as_chance_explains_them() -> None:
+    """Planted: line effects of sd 1 under noise of sd 1, four values a line; then nothing but noise."""
+    draw = np.random.default_rng(3)
+    lines, drugs = 400, 4
+    effect = draw.normal(size=lines)
+    noise = draw.normal(size=(lines, drugs))
+    for planted, least, most in ((effect, 0.75, 0.85), (0 * effect, 0.0, 0.05)):
+        value = planted[:, None] + noise
+        frame = pl.DataFrame({"subject": np.repeat([f"s{i:03d}" for i in range(lines)], drugs), "value": value.ravel()})
+        frame = frame.with_columns(treatment=pl.Series(["A", "B", "C", "D"] * lines))
+        made: Any = predictors.make("mean_effects")
+        made.learn(frame)
+        told = np.array(list(made.tables_[1].values()))
+        centred = value - value.mean(axis=0)
+        share = (told @ centred.mean(1)) / (centred.mean(1) ** 2).sum()
+        assert least <= share <= most, "n v / (n v + w) = 4 / 5, or nothing"
 
 
 def test_the_naive_family_looks_up_a_tissue_it_was_not_told(clean: Study) -> None:

@@ -5,7 +5,7 @@
     cell_mean          y = m_s
     tissue_mean        y = m_t
     tissue_drug_mean   y = m_td, else m_d, else m
-    mean_effects       y = m + a_d + b_s            drug means, then cell means of what is left; 0 if never seen
+    mean_effects       y = m + a_d + b_s            drug effects, then line effects of what is left; shrunk, 0 if new
 
 Source: the baselines of Bernett et al., DrEval (Nature Communications 2026), which few deep models beat.
 """
@@ -107,13 +107,35 @@ def _key(frame: pl.DataFrame, keys: list[str]) -> list[str]:
 
 
 def _effects(train: pl.DataFrame, mean: float) -> list[dict[str, float]]:
-    """Treatment means, then subject means of what they leave: an unseen subject gets exactly the treatment's mean."""
-    left = train.with_columns(a=pl.col("value").mean().over("treatment") - mean)
-    left = left.with_columns(b=pl.col("value") - mean - pl.col("a"))
-    return [
-        dict(left.group_by("treatment").agg(pl.col("a").first()).sort("treatment").iter_rows()),
-        dict(left.group_by("subject").agg(pl.col("b").mean()).sort("subject").iter_rows()),
-    ]
+    """Treatment effects, then subject effects of what they leave, each shrunk; an unseen subject gets the treatment's.
+
+    An effect is its group's mean times n v / (n v + w), v the variance between groups and w within them (by moments;
+    Searle, Casella and McCulloch 1992, Variance Components). Without that the error of a mean over few rows would
+    stand on both sides of every normalised metric, and a constant would correlate with pure noise.
+    """
+    left = train.with_columns(left=pl.col("value") - mean)
+    found = []
+    for key in ("treatment", "subject"):
+        effect = _shrunk(left, key)
+        found.append(dict(effect.iter_rows()))
+        left = left.join(effect, on=key, how="left", maintain_order="left")
+        left = left.with_columns(left=pl.col("left") - pl.col("effect")).drop("effect")
+    return found
+
+
+def _shrunk(frame: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Columns ``key`` and effect: the group means of ``left`` towards 0, as far as chance alone would explain them."""
+    groups = frame.group_by(key).agg(n=pl.len(), m=pl.col("left").mean()).sort(key)
+    n, m = groups["n"].to_numpy().astype(np.float64), groups["m"].to_numpy()
+    spare = n.sum() - len(n)
+    rest = float((frame["left"].to_numpy() ** 2).sum() - (n * m**2).sum())
+    within = max(rest, 0.0) / spare if spare > 0 else 0.0
+    centred = m - (n * m).sum() / n.sum()
+    even = n.sum() - (n**2).sum() / n.sum()
+    between = max(0.0, float((n * centred**2).sum()) - (len(n) - 1) * within) / even if even > 0 else 0.0
+    total = n * between + within
+    share = np.divide(n * between, total, out=np.zeros_like(n), where=total > 0)
+    return groups.select(key).with_columns(effect=pl.Series(m * share))
 
 
 PREDICTORS = dict.fromkeys(Naive.FALLBACKS, Naive)
