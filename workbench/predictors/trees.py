@@ -100,6 +100,7 @@ class Trees:
                 "deterministic": True,
                 "force_row_wise": True,
                 "max_bin": 63,
+                "bin_construct_sample_cnt": 20_000,  # a component has one value a sample: more rows tell nothing new
                 "verbosity": -1,
             },
             sets[0],
