@@ -7,6 +7,7 @@
 
 from workbench.comparison._chosen import ComparisonError
 from workbench.comparison._compared import compare
+from workbench.comparison._logged import log
 from workbench.comparison.frames import Comparison
 
-__all__ = ["Comparison", "ComparisonError", "compare"]
+__all__ = ["Comparison", "ComparisonError", "compare", "log"]

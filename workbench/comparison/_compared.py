@@ -150,7 +150,7 @@ def _left_out(place: Place, most: int) -> str:
     if (more := entries - silent - len(place.order)) > 0:
         words.append(f"{more:,} entries beyond the best {most} have scores only: give most={entries} to pair them")
     if silent:
-        words.append(f"{silent} entries gave no score (they abstained, or did not record it)")
+        words.append(f"no score of {silent} entr{'y' if silent == 1 else 'ies'} (abstained, or not recorded)")
     return f"{place.study}, {place.split}: {'; '.join(words)}." if words else ""
 
 
@@ -175,8 +175,8 @@ def _load(place: Place, metrics: tuple[str, ...], draws: int, seed: int) -> str:
     missing = [e for e in place.order if e not in whole]
     if not missing:
         return ""
-    where = f"{place.study}, {place.split}"
-    return f"{where}: no predictions are kept of {', '.join(missing)}; their intervals are t over folds."
+    names = ", ".join(missing)
+    return f"{place.study}, {place.split}: no predictions are kept of {names}; their intervals are t over folds."
 
 
 # ---- one place, one metric
@@ -190,7 +190,7 @@ def _judge(place: Place, metric: str, told: dict[str, list[dict[str, Any]]]) -> 
     for entry in ranked:
         mine, group = values[entry], facts[entry]
         if boot is not None and entry in boot.frames:
-            found = boot.score(entry, metric)
+            found = boot.value(entry, metric)
         else:
             found = _paired.by_folds(mine, place.folds)
         beside = {
@@ -306,8 +306,11 @@ def _pooled(places: list[Place], metric: str, told: dict[str, list[dict[str, Any
         for p in places
         for b in (sorted(set.intersection(*(set(p.values[metric][e]) for e in shared))) if shared else [])
     ]
-    if len(shared) < 2 or len(rows) < 2:
-        notes.append(f"{metric}: too few entries took part in every study and split to rank them over all.")
+    learnt = {e for p in places for e in p.runs.filter(~pl.col("predictor").is_in(predictors.naive_names()))["entry"]}
+    if len(shared) < 2 or len(rows) < 2 or not learnt & {*shared}:
+        notes.append(
+            f"{metric}: no ranks over all studies and splits, for no learnt entry took part in each with others."
+        )
         return
     _rank(frames.ALL, frames.ALL, metric, shared, np.array(rows), told)
 
@@ -321,4 +324,8 @@ def _parameters(chosen: Chosen, places: list[Place]) -> pl.DataFrame:
     who = who.join(kept, on=["study", "split", "entry"], how="semi", maintain_order="left")
     asked = mine.join(who, on=["study", "split", "entry"]).select("predictor", "param").unique(maintain_order=True)
     full = who.join(asked, on="predictor").join(mine, on=["study", "split", "entry", "param"], how="left")
-    return full.select(*frames.PARAMETERS).sort("study", "split", "entry", "param")
+    # elsewhere they may differ; here only what does, an entry that does not say it counting within its predictor
+    here = ["study", "split", "param"]
+    between = pl.col("value").drop_nulls().n_unique().over(here) > 1
+    within = pl.col("value").n_unique().over([*here, "predictor"]) > 1
+    return full.filter(between | within).select(*frames.PARAMETERS).sort("study", "split", "entry", "param")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -71,12 +72,12 @@ class Bootstrap:
         self.units = pl.DataFrame({self.by: names, "unit": np.arange(len(names))})
         self._w = score.weights(max(len(names), 1), self.draws, self.seed)
 
-    def score(self, entry: str, metric: str) -> Interval:
+    def value(self, entry: str, metric: str) -> Interval:
         """The entry's score and interval."""
         blocks = list(self.frames[entry])
         parts = [self._of(entry, b) for b in blocks]
         value = over_seeds({b: d.value[metric] for b, d in zip(blocks, parts, strict=True)})
-        drawn = self._mean({b: d.draws[metric] for b, d in zip(blocks, parts, strict=True)})
+        drawn = over_seeds({b: d.draws[metric] for b, d in zip(blocks, parts, strict=True)})
         return self._interval(float(value), drawn, len(blocks))
 
     def difference(self, a: str, b: str, metric: str) -> Interval:
@@ -96,7 +97,7 @@ class Bootstrap:
                 drawn[k] = one.draws[metric] - two.draws[metric]
         if not values:
             return NOTHING
-        return self._interval(float(over_seeds(values)), self._mean(drawn), len(values))
+        return self._interval(float(over_seeds(values)), over_seeds(drawn), len(values))
 
     def _interval(self, value: float, drawn: np.ndarray, blocks: int) -> Interval:
         """Percentiles of the draws; p counts draws beyond zero, or is a normal tail where too few are."""
@@ -114,9 +115,6 @@ class Bootstrap:
             p = min(p, float(2 * ndtr(-abs(value) / good.std())))
         return Interval(value, float(low), float(high), p, how, blocks)
 
-    def _mean(self, drawn: Mapping[Block, np.ndarray]) -> np.ndarray:
-        return np.asarray(over_seeds(drawn))
-
     def _of(self, entry: str, block: Block) -> score.Draws:
         if (entry, block) not in self._measured:
             self._measured[entry, block] = self._measure(self.frames[entry][block])
@@ -128,9 +126,9 @@ class Bootstrap:
         return score.measure(frame, local, len(there), self._w[:, there], self.metrics)
 
 
-def over_seeds(values: Mapping[Block, float | np.ndarray]) -> float | np.ndarray:
-    """Mean over the folds of each seed, then over seeds."""
-    seeds: dict[int, list[float | np.ndarray]] = {}
+def over_seeds(values: Mapping[Block, Any]) -> Any:
+    """Mean of numbers or arrays over the folds of each seed, then over seeds."""
+    seeds: dict[int, list[Any]] = {}
     for (seed, _), value in values.items():
         seeds.setdefault(seed, []).append(value)
     return np.mean([np.mean(v, axis=0) for v in seeds.values()], axis=0)

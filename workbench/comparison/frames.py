@@ -7,6 +7,7 @@ pool every split that the same entries took part in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -108,7 +109,7 @@ RUNS = {  # the nested runs that were compared, for links
 }
 
 
-def _none(columns: dict[str, pl.DataType]) -> pl.DataFrame:
+def _none(columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     return pl.DataFrame(schema=dict(columns))
 
 
