@@ -1,6 +1,6 @@
 """What is a missing assay worth, and is the promise kept? Values from training lines held to the cost on test lines.
 
-    python experiments/assay_values.py gdsc1 --seed 7 --fold 1                 # where settings are chosen
+    python experiments/assay_values.py gdsc1 --seed 7 --folds 1 2              # where settings are chosen
     python experiments/assay_values.py gdsc2 --drug-response --json values.json
 
 For every set of modalities present and every one that could be added: the promised fall of RMSE, what it really was on
@@ -28,63 +28,61 @@ def main() -> None:
     said = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     said.add_argument("study")
     said.add_argument("--seed", type=int, default=0)
-    said.add_argument("--fold", type=int, default=0)
+    said.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     said.add_argument("--modalities", nargs="+", default=["expression", "mutation", "copy_number"])
     said.add_argument("--split", default="unseen subject")
-    said.add_argument("--drug-response", action="store_true")
+    said.add_argument("--drug-response", action="store_true", help="on the first of the folds")
     said.add_argument("--json")
     given = said.parse_args()
     study = Study.open(find(given.study))
     split = Split.make(study, given.split, endpoint="ln_ic50", seed=given.seed, require=tuple(given.modalities))
-    fold = split.fold(given.fold)
-    data = _subsets.lines(fold.study, fold.train, fold.endpoint, given.modalities, fold.group)
     wanted = assays.steps(given.modalities)
-    start = time.monotonic()
-    made = assays.fits(data, wanted)
-    promise = assays.promised(data, made, wanted, fold.unit)
-    print(
-        f"{len(made)} sets of modalities on {len(data.subjects)} lines in {time.monotonic() - start:.0f} s", flush=True
+    tables: dict[str, list[pl.DataFrame]] = {"the same ridges": [], "drug_response": []}
+    gains = []
+    for number in given.folds:
+        fold = split.fold(number)
+        start = time.monotonic()
+        data = _subsets.lines(fold.study, fold.train, fold.endpoint, given.modalities, fold.group)
+        made = assays.fits(data, wanted)
+        promise = assays.promised(data, made, wanted, fold.unit)
+        print(f"fold {number}: {len(data.subjects)} lines, {time.monotonic() - start:.0f} s", flush=True)
+        cost = assays.real(fold, data, made, wanted)
+        tables["the same ridges"].append(_kept(promise, cost, number))
+        if given.drug_response and number == given.folds[0]:
+            tables["drug_response"].append(_kept(promise, _dropped(fold, data, wanted), number))
+        real = cost.filter(treatment=assays.ALL).select("present", "modality", real_correlation="correlation")
+        gains.append(promise.filter(treatment=assays.ALL).join(real, on=["present", "modality"], maintain_order="left"))
+    keys = ["present", "modality"]
+    for what, found in tables.items():
+        if found:
+            print(f"promised by left-out training lines against what {what} lost on unseen lines, mean over folds:")
+            _show(pl.concat(found).group_by(keys, maintain_order=True).agg(pl.col(pl.Float64, pl.Boolean).mean()))
+            named = pl.concat(found).filter(pl.len().over("fold", "present") > 1)
+            first = named.group_by("fold", "present").agg(
+                same=pl.col("modality").get(pl.col("promised").arg_max())
+                == pl.col("modality").get(pl.col("real").arg_max())
+            )
+            agree = [f.select(pl.corr("promised", "real", method="spearman")).item() for f in found]
+            print(
+                f"rank agreement over steps {np.mean(agree):.3f}; best named first {first['same'].sum()}/{len(first)}"
+            )
+    _show(
+        pl.concat(gains)
+        .group_by(keys, maintain_order=True)
+        .agg(pl.col("before", "after", "correlation", "correlation_low", "correlation_high", "real_correlation").mean())
     )
-    cost = assays.real(fold, data, made, wanted)
-    out = {"ridges": _show("the same ridges", promise, cost)}
-    if given.drug_response:
-        out["drug_response"] = _show("drug_response without it", promise, _dropped(fold, data, wanted))
-    gain = promise.filter(treatment=assays.ALL).select(
-        "present", "modality", "before", "after", pl.selectors.contains("corr")
-    )
-    real = cost.filter(treatment=assays.ALL).select("present", "modality", real_correlation="correlation")
-    with pl.Config(tbl_rows=50, tbl_cols=20, tbl_width_chars=200):
-        print(gain.join(real, on=["present", "modality"]))
     if given.json:
         with open(given.json, "w", encoding="utf-8") as file:
-            json.dump(out | {"values": promise.to_dicts()}, file)
+            json.dump({what: pl.concat(found).to_dicts() for what, found in tables.items() if found}, file)
 
 
-def _show(what: str, promise: pl.DataFrame, cost: pl.DataFrame) -> list[dict[str, Any]]:
-    table = assays.calibration(promise, cost)
-    print(f"promised against {what}:")
+def _kept(promise: pl.DataFrame, cost: pl.DataFrame, number: int) -> pl.DataFrame:
+    return assays.calibration(promise, cost).with_columns(pl.lit(number).alias("fold"))
+
+
+def _show(table: pl.DataFrame) -> None:
     with pl.Config(tbl_rows=50, tbl_cols=20, tbl_width_chars=200, float_precision=4):
-        print(table)
-    agreement = table.select(pl.corr("promised", "real", method="spearman")).item()
-    named = [
-        assays.best(v)["modality"].to_list()[0]
-        for v in (promise, cost.with_columns(expected="value"))
-        for v in _parts(v)
-    ]
-    half = len(named) // 2
-    same = sum(a == b for a, b in zip(named[:half], named[half:], strict=True))
-    print(
-        f"rank agreement over steps {agreement:.3f}; the assay named first is the best in {same} of {half} cases",
-        flush=True,
-    )
-    return table.to_dicts()
-
-
-def _parts(values: pl.DataFrame) -> list[pl.DataFrame]:
-    """One frame for each set of modalities to which two or more could be added, in a fixed order."""
-    whole = values.filter(treatment=assays.ALL)
-    many = whole.filter(pl.len().over("present") > 1)["present"].unique().sort()
-    return [whole.filter(present=p) for p in many]
+        print(table, flush=True)
 
 
 def _dropped(fold: Fold, data: _subsets.Lines, wanted: list[tuple[Subset, str]]) -> pl.DataFrame:

@@ -200,7 +200,7 @@ def calibration(promise: pl.DataFrame, cost: pl.DataFrame) -> pl.DataFrame:
     for (present, modality), part in both.group_by("present", "modality", maintain_order=True):
         whole, each = part.filter(pl.col("treatment") == ALL), part.filter(pl.col("treatment") != ALL)
         expected, found = each["expected"].to_numpy(), each["real"].to_numpy()
-        varies = each.height > 2 and expected.std() > 0
+        varies = each.height > 2 and expected.std() > 1e-6 * max(abs(expected).max(), 1e-12)
         rows.append(
             {
                 "present": present,
@@ -212,7 +212,9 @@ def calibration(promise: pl.DataFrame, cost: pl.DataFrame) -> pl.DataFrame:
                 "real_sd": whole["real_sd"].item(),
                 "within": whole["within"].item(),
                 "drugs": each.height,
-                "rank_agreement": each.select(pl.corr("value", "real", method="spearman")).item() if varies else None,
+                "rank_agreement": each.select(pl.corr("value", "real", method="spearman")).item()
+                if each.height > 2
+                else None,
                 "slope": float(np.polyfit(expected, found, 1)[0]) if varies else None,
                 "drugs_within": each["within"].mean(),
             }

@@ -2,7 +2,8 @@
 
     y_s,ab = m + u_a + u_b + b_s + w_ab          either order of a and b is the same; w only where the pair was seen
 
-The effects are shrunk least squares, ``PRIOR`` observations of zero each. A treatment of one drug has one member.
+u and b are shrunk least squares, ``PRIOR`` observations of zero each; w is shrunk by what chance alone would explain. A
+treatment of one drug has one member.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Effects:
     @classmethod
     def fit(cls, rows: pl.DataFrame, values: np.ndarray, pairs: bool) -> Effects:
         """Fit on ``rows`` (subject, compound, member_a, member_b); ``pairs``: keep what is a pair's own too."""
-        drugs = sorted({*rows["member_a"], *rows["member_b"].drop_nulls()})
-        lines, pairs_seen = sorted(rows["subject"].unique()), sorted(rows["compound"].unique())
+        drugs = sorted({*rows["member_a"].drop_nulls(), *rows["member_b"].drop_nulls()})
+        lines, pairs_seen = sorted(rows["subject"].drop_nulls().unique()), sorted(rows["compound"].unique())
         mean = float(values.mean())
         n = len(drugs) + len(lines)
         columns = [places(rows["member_a"], drugs), places(rows["member_b"], drugs)]
@@ -82,9 +83,7 @@ class Effects:
         of_pair = np.zeros(len(pairs_seen))
         made = cls(drugs, lines, pairs_seen, mean, solved[: len(drugs)], solved[len(drugs) :], of_pair)
         if pairs:
-            at = places(rows["compound"], pairs_seen)
-            left = np.bincount(at, values - made.of(rows), len(pairs_seen))
-            made.of_compound = left / (np.bincount(at, minlength=len(pairs_seen)) + PRIOR)
+            made.of_compound = _shrunk_means(places(rows["compound"], pairs_seen), values - made.of(rows))
         return made
 
     def of(self, rows: pl.DataFrame) -> np.ndarray:
@@ -97,7 +96,7 @@ class Effects:
             ("compound", self.compounds, self.of_compound),
         ):
             at = places(rows[column], names)
-            out += np.where(at >= 0, effect[np.maximum(at, 0)], 0.0)
+            out += np.append(effect, 0.0)[at]  # -1, never seen: the last one
         return out
 
     def config(self) -> dict[str, list[str]]:
@@ -118,6 +117,31 @@ class Effects:
         return cls(drugs, lines, pairs, float(arrays[f"{prefix}.mean"][0]), drug, line, pair)
 
 
+def _shrunk_means(group: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Mean of ``left`` by group times n v / (n v + w), v the variance between groups and w within, by moments.
+
+    Source: Searle, Casella and McCulloch 1992, Variance Components, chapter 3.
+    """
+    n = np.bincount(group).astype(np.float64)
+    mean = np.bincount(group, left) / np.maximum(n, 1)
+    spare, even = n.sum() - len(n), n.sum() - (n**2).sum() / n.sum()
+    within = float(((left - mean[group]) ** 2).sum()) / spare if spare > 0 else 0.0
+    found = float((n * (mean - left.mean()) ** 2).sum()) - (len(n) - 1) * within
+    between = max(found / even, 0.0) if even > 0 else 0.0
+    total = n * between + within
+    return mean * np.divide(n * between, total, out=np.zeros_like(n), where=total > 0)
+
+
+def blinded(rows: pl.DataFrame, teaches: np.ndarray, held: np.ndarray) -> pl.DataFrame:
+    """The rows ``held``, with null for a drug or a line that none of the rows that teach holds."""
+    known = rows.filter(pl.Series(teaches))
+    drugs = pl.concat([known["member_a"], known["member_b"]]).drop_nulls().unique().implode()
+    seen = {"member_a": drugs, "member_b": drugs, "subject": known["subject"].unique().implode()}
+    return rows.filter(pl.Series(held)).with_columns(
+        pl.when(pl.col(c).is_in(names)).then(pl.col(c)).alias(c) for c, names in seen.items()
+    )
+
+
 @dataclass
 class Spread:
     """Half-widths that know which drugs and lines vary much: ``quantile`` x exp(effects on log |residual|)."""
@@ -127,7 +151,10 @@ class Spread:
 
     @classmethod
     def fit(cls, rows: pl.DataFrame, residuals: np.ndarray, level: float = LEVEL) -> Spread:
-        """From residuals a fit has not seen; those that are not finite are left out (Lei et al. 2018, section 5.2)."""
+        """From residuals a fit has not seen; those that are not finite are left out (Lei et al. 2018, section 5.2).
+
+        ``rows`` are ``blinded``, so that a drug or line that was new then adds no more than a new one will.
+        """
         good = np.isfinite(residuals)
         if not good.any():
             raise ValueError("intervals need residuals; found none that is finite.")

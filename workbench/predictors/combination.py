@@ -25,7 +25,7 @@ from workbench.nn.kronecker import solve
 from workbench.nn.scaling import Rotation
 from workbench.predictors import answer
 from workbench.predictors._closed_form import tanimoto
-from workbench.predictors._members import Effects, Spread, members, places, structures
+from workbench.predictors._members import Effects, Spread, blinded, members, places, structures
 from workbench.predictors._pairs import positions
 from workbench.splits import Fold, held_out
 from workbench.tables import ATTRIBUTIONS, empty
@@ -66,8 +66,8 @@ class MemberEffects:
         tried, residuals = [], []
         for teaches, held in held_out(fold, 8, fold.seed):
             made = Effects.fit(rows.filter(pl.Series(teaches)), values[teaches], pairs)
-            tried.append(rows.filter(pl.Series(held)))
-            residuals.append(values[held] - made.of(tried[-1]))
+            residuals.append(values[held] - made.of(rows.filter(pl.Series(held))))
+            tried.append(blinded(rows, teaches, held))
         self.spread_ = Spread.fit(pl.concat(tried), np.concatenate(residuals))
         self.effects_ = Effects.fit(rows, values, pairs)
         return self
@@ -126,7 +126,7 @@ class Combination:
             if report is not None:
                 report((number + 1) / (len(trials) + 1), "weights of the kernels, on rows held out in training")
         self.weights_ = best
-        self.spread_ = Spread.fit(pl.concat([rows.filter(pl.Series(held)) for _, held in divisions]), residual)
+        self.spread_ = Spread.fit(pl.concat([blinded(rows, a, b) for a, b in divisions]), residual)
         self.mean_, self.scale_, self.dual_ = self._solve(rows, values, self._kernels(best), best["noise"])
         return self
 
