@@ -120,7 +120,7 @@ def scored(folder: Path, fold: Fold, other: Study | None, seen: dict[str, Any]) 
         if made.method != "cross" and centres is None:
             continue
         split = made.method == "split"  # the first part calibrates the predictor fitted without it
-        answer = test.select(pl.Series("predicted", centres[:, 0]), "abstained") if split else test
+        answer = test.select(pl.Series("predicted", centres[:, 0]).fill_nan(None), "abstained") if split else test
         made.calibrate(kept, LeftOut(out.rows.filter(pl.col("part") == 0), ()) if split else out)
         weights = seen["ratios"] if made.weighted else None
         ends = made.around(test, answer, None if made.method != "cv+" else centres, weights)
@@ -178,9 +178,8 @@ def show(study: str, rule: str, names: list[str], seed: int, hold: str) -> pl.Da
         if seen:
             distance |= seen["distance"]
             r = seen["ratios"]
-            print(
-                f"fold {number}: lines told apart with AUC {r.auc:.3f}; {r.effective:.0f} of {len(r.training)} effective"
-            )
+            known = len(r.training)
+            print(f"fold {number}: lines told apart with AUC {r.auc:.3f}; {r.effective:.0f} of {known} effective")
     tables = [
         coverage.table(pl.concat(f).with_columns(predictor=pl.lit(name)), distance=distance, intervals=way)
         for (name, way), f in made.items()

@@ -250,7 +250,7 @@ COVERAGE = Table(
         "unbounded": pl.Float64(),  # share of infinite intervals
         "p": pl.Float64(),  # two-sided, against the level
         "q": pl.Float64(),  # false discovery rate among the groups of one kind
-        "verdict": NAME,  # holds, breaks, wider than promised, too few to judge
+        "verdict": NAME,  # holds, in doubt, breaks, wider than promised, too few to judge
     },
     frozenset(
         {

@@ -10,7 +10,8 @@ Barber, Candes, Ramdas and Tibshirani 2021 (Annals of Statistics 49:486) for CV+
 What may be exchanged is whole groups of the fold's own rule (lines, tissues, compounds), never rows: 286 rows of one
 line rise and fall together. By treatment, a line has one row, and the bounds above hold as they stand. Over all rows
 they hold with ``grouped=True`` (every line weighs alike; Lee, Barber and Willett 2023); with rows alike, only for ever
-more lines. Either way it is the average over lines that is promised: one difficult line can be outside in most of its rows.
+more lines. Either way it is the average over lines that is promised: one difficult line can be outside in most of
+its rows.
 """
 
 from __future__ import annotations

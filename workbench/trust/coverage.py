@@ -3,11 +3,11 @@
     covered = share of the answered rows whose observed value lies within [low, high]
 
 Rows of one line are not independent. Where every line has one row (a drug) the interval of the share is the exact
-binomial one (Clopper and Pearson 1934, Biometrika 26:404). Elsewhere lines are the units (drugs, where compounds were unseen):
-with e_k = hits of unit k - level x rows of unit k, the mean of e_k is judged by Student's t after Hall's transformation
-(1992, J. R. Stat. Soc. B 54:221) and before it, the larger p counting: a few lines that miss in most rows make e_k
-lopsided. Many groups are looked at, so
-a break is called at a false discovery rate of 5 % among the groups of one kind (Benjamini and Hochberg 1995).
+binomial one (Clopper and Pearson 1934, Biometrika 26:404). Elsewhere lines are the units (drugs, where compounds were
+unseen): with e_k = hits of unit k - level x rows of unit k, the mean of e_k is judged by Student's t after Hall's
+transformation (1992, J. R. Stat. Soc. B 54:221) and before it, the larger p counting: a few lines that miss in most rows
+make e_k lopsided. Many groups are looked at, so a break is called at a false discovery rate of 5 % among the groups of
+one kind (Benjamini and Hochberg 1995).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ RATE = 0.05  # false discoveries among what is called
 FEWEST = 5  # units below which nothing is called
 BINS = 5
 HOLDS, BREAKS, WIDE, FEW = "holds", "breaks", "wider than promised", "too few to judge"
+DOUBT = "in doubt"  # it would be called if it were the only group looked at
 
 
 def table(
@@ -154,7 +155,8 @@ def _counted(frame: pl.DataFrame, unit: str, level: float) -> pl.DataFrame:
     few = k < FEWEST
     q = benjamini_hochberg(np.where(few, np.nan, p))
     covered = hits / n
-    verdict = np.select([few, (q < RATE) & (covered < level), q < RATE], [FEW, BREAKS, WIDE], HOLDS)
+    called, alone = q < RATE, p < RATE
+    verdict = np.select([few, called & (covered < level), called, alone], [FEW, BREAKS, WIDE, DOUBT], HOLDS)
     return groups.select(
         "name",
         "position",
