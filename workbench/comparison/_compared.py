@@ -36,6 +36,8 @@ class Place:
     runs: pl.DataFrame
     values: dict[str, dict[str, dict[Block, float]]]  # metric, entry, block
     order: list[str]  # entries that are compared, best first
+    facts: dict[str, dict[str, Any]]  # entry: predictor, variant, cost_s
+    naive: set[str]  # entries of the naive family
     bootstrap: _paired.Bootstrap | None = None
 
     def row(self, **more: Any) -> dict[str, Any]:
@@ -135,12 +137,17 @@ def _place(group: pl.DataFrame, values: pl.DataFrame, metrics: tuple[str, ...], 
     sign = score.BETTER[metrics[0]] or 1
     first = {e: float(_paired.over_seeds(v)) for e, v in found[metrics[0]].items()}
     order = sorted(first, key=lambda e: (-sign * first[e], e))
-    naive = set(group.filter(pl.col("predictor").is_in(predictors.naive_names()))["entry"])
+    told = group.group_by("entry").agg(
+        pl.col("predictor", "variant").first(), pl.col("duration_s").mean().alias("cost_s")
+    )
+    facts = {f["entry"]: f for f in told.iter_rows(named=True)}
+    family = predictors.naive_names()
+    naive = {e for e, f in facts.items() if f["predictor"] in family}
     kept = order[:most]
     if not naive & {*kept} and (best := [e for e in order if e in naive]):
         kept = [*kept[: most - 1], best[0]]
     row = group.row(0, named=True)
-    return Place(row["study"], row["split"], row["rule"], row["folds"], "", group, found, kept)
+    return Place(row["study"], row["split"], row["rule"], row["folds"], "", group, found, kept, facts, naive)
 
 
 def _left_out(place: Place, most: int) -> str:
@@ -184,11 +191,11 @@ def _load(place: Place, metrics: tuple[str, ...], draws: int, seed: int) -> str:
 
 def _judge(place: Place, metric: str, told: dict[str, list[dict[str, Any]]]) -> None:
     sign, values, boot = score.BETTER[metric], place.values[metric], place.bootstrap
-    facts = {k[0]: g for k, g in place.runs.group_by("entry")}
-    naive = {e: v for e, v in values.items() if facts[e]["predictor"][0] in predictors.naive_names()}
-    ranked = sorted(values, key=lambda e: (-(sign or 1) * float(_paired.over_seeds(values[e])), e))
+    naive = {e: v for e, v in values.items() if e in place.naive}
+    means = {e: float(_paired.over_seeds(v)) for e, v in values.items()}
+    ranked = sorted(values, key=lambda e: (-(sign or 1) * means[e], e))
     for entry in ranked:
-        mine, group = values[entry], facts[entry]
+        mine, facts = values[entry], place.facts[entry]
         if boot is not None and entry in boot.frames:
             found = boot.value(entry, metric)
         else:
@@ -197,13 +204,12 @@ def _judge(place: Place, metric: str, told: dict[str, list[dict[str, Any]]]) -> 
             e: float(_paired.over_seeds({b: v[b] for b in mine})) for e, v in naive.items() if set(mine) <= set(v)
         }
         best = max(beside, key=lambda e: (sign or 1) * beside[e]) if beside else None
-        cost = group["duration_s"].mean()
         told["scores"].append(
             place.row(
-                entry=entry, predictor=group["predictor"][0], variant=group["variant"][0], metric=metric,
-                value=float(_paired.over_seeds(mine)), low=found.low, high=found.high, interval=found.how,
+                entry=entry, predictor=facts["predictor"], variant=facts["variant"], metric=metric,
+                value=means[entry], low=found.low, high=found.high, interval=found.how,
                 naive=beside[best] if best else None, naive_predictor=best,
-                folds=len({k for _, k in mine}), seeds=len({s for s, _ in mine}), cost_s=cost,
+                folds=len({k for _, k in mine}), seeds=len({s for s, _ in mine}), cost_s=facts["cost_s"],
                 unit=place.unit if metric in ("RMSE", "MAE", "interval width") else "",
             )
         )  # fmt: skip
@@ -215,7 +221,7 @@ def _judge(place: Place, metric: str, told: dict[str, list[dict[str, Any]]]) -> 
     if len(kept) >= 2 and len(blocks) >= 2:
         matrix = np.array([[values[e][b] for e in kept] for b in blocks])
         _rank(place.study, place.split, metric, kept, matrix, told, set(there) - set(kept))
-    _pareto(place, metric, ranked, told)
+    _pareto(place, metric, means, told)
 
 
 def _pairs(place: Place, metric: str, there: list[str], told: dict[str, list[dict[str, Any]]]) -> None:
@@ -277,14 +283,14 @@ def _rank(
         told["groups"].append({**where, "by": NEMENYI, "entries": [entries[i] for i in group]})
 
 
-def _pareto(place: Place, metric: str, ranked: list[str], told: dict[str, list[dict[str, Any]]]) -> None:
-    sign, rows = score.BETTER[metric], []
-    for entry in ranked:
-        mine = place.runs.filter(pl.col("entry") == entry)
-        cost = mine["duration_s"].mean()
-        if cost is not None:
-            value = float(_paired.over_seeds(place.values[metric][entry]))
-            rows.append(place.row(metric=metric, entry=entry, predictor=mine["predictor"][0], score=value, cost_s=cost))
+def _pareto(place: Place, metric: str, means: dict[str, float], told: dict[str, list[dict[str, Any]]]) -> None:
+    sign = score.BETTER[metric]
+    rows = [
+        place.row(metric=metric, entry=e, predictor=f["predictor"], score=means[e], cost_s=f["cost_s"])
+        for e, f in place.facts.items()
+        if e in means and f["cost_s"] is not None
+    ]
+    rows.sort(key=lambda r: -sign * r["score"])
     reached = -np.inf
     for row in sorted(rows, key=lambda r: (r["cost_s"], -sign * r["score"])):
         row["on_front"] = bool(sign * row["score"] > reached)
@@ -306,7 +312,7 @@ def _pooled(places: list[Place], metric: str, told: dict[str, list[dict[str, Any
         for p in places
         for b in (sorted(set.intersection(*(set(p.values[metric][e]) for e in shared))) if shared else [])
     ]
-    learnt = {e for p in places for e in p.runs.filter(~pl.col("predictor").is_in(predictors.naive_names()))["entry"]}
+    learnt = {e for p in places for e in p.facts if e not in p.naive}
     if len(shared) < 2 or len(rows) < 2 or not learnt & {*shared}:
         notes.append(
             f"{metric}: no ranks over all studies and splits, for no learnt entry took part in each with others."

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST = 24  # entries with a row of their own
+
 
 def figures(comparison: Comparison, metric: str | None = None) -> dict[str, Figure]:
     """One figure a study and split, and one of the ranks over all of them, by a name for its file."""
     metric = metric or comparison.metrics[0]
-    pages = {}
-    for study, split in comparison.scores.select("study", "split").unique(maintain_order=True).iter_rows():
-        pages[f"comparison {metric} {study} {split}"] = page(comparison, study, split, metric)
+    pages, places = {}, comparison.scores.select("study", "split").unique(maintain_order=True)
+    for i, (study, split) in enumerate(places.iter_rows(), 1):
+        pages[f"comparison {metric} {i} {study} {split}"[:120]] = page(comparison, study, split, metric)
     if comparison.critical.filter(study=ALL, metric=metric).height:
         pages[f"comparison {metric} all splits"] = ranks(comparison, metric)
     return pages
@@ -33,17 +35,19 @@ def page(comparison: Comparison, study: str, split: str, metric: str) -> Figure:
     from matplotlib.figure import Figure
 
     here = {n: f.filter(study=study, split=split, metric=metric) for n, f in _frames(comparison).items()}
-    rows = here["scores"]
+    rows = here["scores"].head(MOST)
+    drawn = pl.col("on_front") | pl.col("entry").is_in(rows["entry"].implode())
     tall = 2.4 + 0.34 * rows.height
     figure = Figure(figsize=(20, max(tall, 4.2)), layout="constrained", facecolor="white")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.05, 1.1, 0.85))
-    figure.suptitle(f"{_short(study)}, {_short(split, 90)}: {metric}", x=0.01, ha="left", fontweight="bold")
+    best = f", the best {MOST} of {here['scores'].height:,}" if here["scores"].height > MOST else ""
+    figure.suptitle(f"{_short(study)}, {_short(split, 90)}: {metric}{best}", x=0.01, ha="left", fontweight="bold")
     _scores(left, rows, metric)
     if here["critical"].height:
         _critical(middle, here, _naive(rows))
     else:
         _empty(figure, middle, "Mean ranks need two predictors\nwith two folds in common")
-    _pareto(right, here["pareto"], metric)
+    _pareto(right, here["pareto"].filter(drawn), metric)
     return figure
 
 

@@ -18,7 +18,7 @@ from workbench.comparison._chosen import ComparisonError
 from workbench.comparison._compared import NEMENYI, PAIRED, compare
 from workbench.comparison.frames import ALL, Comparison
 
-WIDTH, NAME = 118, 40
+WIDTH, NAME, MOST = 118, 40, 30
 TABLES = ("scores", "pairs", "ranks", "critical", "groups", "parameters", "pareto", "runs")
 
 
@@ -108,7 +108,7 @@ def _place(comparison: Comparison, study: str, split: str, metric: str) -> list[
     heads = f"{'value':>9}{'95 % interval':>20}{'best naive':>12}{'folds x seeds':>15}{'s a fold':>10}{'front':>7}"
     lines = [f"  {metric + unit:<{NAME}}{heads}"]
     front = {*comparison.pareto.filter(study=study, split=split, metric=metric).filter("on_front")["entry"]}
-    for r in scores.iter_rows(named=True):
+    for r in scores.head(MOST).iter_rows(named=True):
         span = "-" if r["low"] is None else f"{r['low']:.3f} to {r['high']:.3f}"
         naive = "-" if r["naive"] is None else f"{r['naive']:.3f}"
         cost = "-" if r["cost_s"] is None else f"{r['cost_s']:.1f}"
@@ -116,7 +116,9 @@ def _place(comparison: Comparison, study: str, split: str, metric: str) -> list[
             f"  {_short(r['entry']):<{NAME}}{r['value']:>9.3f}{span:>20}{naive:>12}"
             f"{r['folds']:>11} x {r['seeds']}{cost:>10}{'*' if r['entry'] in front else '':>7}"
         )
-    hows = scores["interval"].unique(maintain_order=True).to_list()
+    if scores.height > MOST:
+        lines.append(f"  ... and {scores.height - MOST:,} more (--json has them all)")
+    hows = scores["interval"].head(MOST).unique(maintain_order=True).to_list()
     lines.append(f"  intervals: {'; '.join(h for h in hows if h)}; front: nothing is both better and cheaper")
     return [*lines, *_pairs(comparison, study, split, metric, scores), *_ranks(comparison, study, split, metric)]
 
@@ -148,9 +150,10 @@ def _ranks(comparison: Comparison, study: str, split: str, metric: str) -> list[
     c = told.row(0, named=True)
     ranks = comparison.ranks.filter(study=study, split=split, metric=metric)
     names = "; ".join(f"{_short(e)} {r:.2f}" for e, r in ranks.select("entry", "rank").iter_rows())
+    note = f"; {c['note']}" if c["note"] else ""
     words = (
         f"mean ranks over {c['blocks']} folds: {names}. Friedman p {c['p_friedman']:.2g}, Iman-Davenport p "
-        f"{c['p']:.2g}, Nemenyi's critical difference {c['critical_difference']:.2f}{'; ' + c['note'] if c['note'] else ''}."
+        f"{c['p']:.2g}, Nemenyi's critical difference {c['critical_difference']:.2f}{note}."
     )
     lines = textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return lines + _groups(comparison, study, split, metric, NEMENYI, "mean ranks do not tell apart")
