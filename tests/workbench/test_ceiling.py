@@ -225,6 +225,19 @@ def test_a_drug_the_other_study_lacks_has_a_score_and_a_reason() -> None:
     assert ceiling.verdicts(shares).filter(pl.col("treatment") == "drug 5")["agree"].to_list() == [None]
 
 
+def test_one_screen_processed_twice_is_no_repeat() -> None:
+    pairs, predictions = screens((0.6, 0.6))
+    draw = np.random.default_rng(1).normal(0, 0.1, pairs.height)
+    twice = pairs.with_columns(other_value=pl.col("value") + draw)
+    shares = ceiling.beside(predictions, twice, draws=50)
+    said = shares.filter(pl.col("metric") != "per-drug Pearson")["reason"]
+    assert all("one screen processed twice is no repeat" in r for r in said) and len(said) == len(DRUGS) + 1
+    assert whole(shares)["reason"] == "no drug has a ceiling"
+    assert shares["corrected"].null_count() == shares.height and shares["score"].null_count() == 1  # mean over no drug
+    assert "agree too well to be two screens" in shown.agreement(ceiling.of_pairs(twice, draws=30))
+    assert "agree too well" not in shown.agreement(ceiling.of_pairs(pairs, draws=30))
+
+
 def test_an_unseen_compound_has_no_normalised_share_and_abstentions_do_not_count() -> None:
     pairs, predictions = screens()
     silent = predictions.with_columns(

@@ -2,7 +2,7 @@
 
 drevalpy is used by this test alone and asks for other versions of what we use, so it runs in a Python of its own:
 where it is not importable here, ``DREVALPY_PYTHON`` names an interpreter that has it, and without either the test
-skips. To make one: ``python -m venv /tmp/drevalpy && /tmp/drevalpy/bin/pip install "drevalpy==1.6.*"``.
+skips. To make one: ``python -m venv theirs && theirs/bin/pip install "drevalpy==1.6.*"``.
 
 Which names say the same, and what differs (drevalpy 1.6.0, ``evaluation.py`` and ``visualization/utils.py``):
 

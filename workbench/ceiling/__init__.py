@@ -19,10 +19,11 @@ the ceiling that was reached. It is no wall, for two reasons that the three valu
 reliable than the other makes ``corrected`` too high and ``corrected_elsewhere`` too low, and leaves the triad alone. A
 predictor that learnt what is peculiar to its screen (assay, duration, medium) makes ``corrected`` and the triad too
 high, even above 1, and leaves ``corrected_elsewhere`` alone. What both screens get wrong alike counts as truth in all
-three. Where the screens agree too little to divide by, there is no corrected value but a reason.
+three. Where the screens agree too little to divide by, or so well that they must be one screen processed twice, there
+is no corrected value but a reason.
 """
 
 from workbench.ceiling._repeat import agreement, of_pairs, shared_pairs
-from workbench.ceiling._shares import FLOOR, beside, verdicts
+from workbench.ceiling._shares import FLOOR, MOST, beside, verdicts
 
-__all__ = ["FLOOR", "agreement", "beside", "of_pairs", "shared_pairs", "verdicts"]
+__all__ = ["FLOOR", "MOST", "agreement", "beside", "of_pairs", "shared_pairs", "verdicts"]

@@ -75,6 +75,8 @@ def agreement(frame: pl.DataFrame, ends: int = ENDS) -> str:
     shared = next(iter(whole.values()))["n"]
     lines = [f"{one['study']} and {one['other']} share {shared:,} pairs of {drugs.height} drugs ({one['endpoint']})"]
     lines += [f"  {m:<20}{_interval(r)} {r['unit']}".rstrip() for m, r in whole.items()]
+    if (whole["normalised Pearson"]["value"] or 0) > ceiling.MOST:
+        lines.append("  they agree too well to be two screens: one set of measurements processed twice is no repeat")
     shown = [
         ("drugs that repeat best", drugs.head(ends)),
         ("worst", drugs.tail(max(0, drugs.height - ends)).tail(ends)),
