@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from tests import toy
-from workbench import home, tables
-from workbench.planning import _subsets, assays
+from workbench import home, predict, predictors, score, tables, train
+from workbench.planning import _subsets, assays, assays_command
 from workbench.splits import Fold, Split
 from workbench.study import Study, write_study
 
@@ -190,3 +193,92 @@ def test_what_cannot_be_said_is_refused() -> None:
     assert assays.steps(NAMES, NAMES) == []
     with pytest.raises(ValueError, match=r"'drug_structure' describes treatments"):
         _subsets.lines(fold.study, fold.train, fold.endpoint, ["drug_structure"])
+
+
+# --- for one sample --------------------------------------------------------------------------------------------------
+
+
+def some(study: Study, *present: str) -> str:
+    """A sample that has exactly these modalities."""
+    told = study.presence().with_columns(pl.concat_list(NAMES).alias("has"))
+    want = [m in present for m in NAMES]
+    return str(told.filter(pl.col("has").map_elements(lambda v: v.to_list() == want, return_dtype=bool))["subject"][0])
+
+
+def test_a_sample_is_told_what_to_measure_next(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
+    study = write("gaps", missing=0.3, lines=240)
+    sample = some(study, "expression")
+    values = assays.for_sample(study, sample, "ln_ic50")
+    assert set(values["modality"]) == {"mutation", "copy_number"} and set(values["present"]) == {"expression"}
+    assert assays.best(values)["modality"][0] == assays.best(values, SECOND)["modality"][0] == "mutation"
+    assert assays_command.main(["gaps", "--sample", sample, "--json", f"{tmp_path}/v.json"]) == 0
+    told = capsys.readouterr().out
+    assert "Measure next: mutation." in told and told.index("  drug 2 ") > told.index("Drugs that mutation helps most")
+    assert told.split("helps most")[1].split("\n")[1].strip().startswith("drug 2")
+    assert len(json.loads((Path(str(tmp_path)) / "v.json").read_text())) == values.height
+    assert assays_command.main(["gaps", "--sample", some(study, *NAMES)]) == 0
+    assert "lacks none of the modalities" in capsys.readouterr().out
+    assert assays_command.main(["gaps", "--sample", some(study, "expression", "mutation")]) == 0
+    assert "the interval of the best one includes zero" in capsys.readouterr().out
+
+
+def test_the_samples_own_responses_take_no_part() -> None:
+    study = Study.open(home.studies() / "gaps")
+    sample = some(study, "expression")
+    frame = study.outcomes.with_columns(
+        pl.when(pl.col("subject").cast(pl.String) == sample).then(1e6).otherwise("value").alias("value")
+    )
+
+    class Poisoned:
+        """The study, the sample's responses made absurd."""
+
+        outcomes = frame
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(study, name)
+
+    clean = assays.for_sample(study, sample, "ln_ic50", ["expression", "mutation"])
+    assert assays.for_sample(Poisoned(), sample, "ln_ic50", ["expression", "mutation"]).equals(clean)
+
+
+def test_what_is_asked_wrongly_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for more, said in (
+        (["--sample", "line 00"], "no sample 'line 00'. Did you mean 'line "),
+        (["--sample", "line 001", "--modalities", "mutatoin"], "no modality 'mutatoin'. Did you mean 'mutation'"),
+        (["--sample", "line 001", "--endpoint", "auc"], "no endpoint 'auc'"),
+    ):
+        assert assays_command.main(["gaps", *more]) == 1
+        assert said in capsys.readouterr().err
+    assert assays_command.main(["gaps"]) == 2
+
+
+# --- any subset of modalities, at training and at use ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_drug_response_learns_from_lines_that_each_lack_something(missing: float) -> None:
+    """Three lines of ten lack each modality, each its own: the answers stay better than the drug's mean."""
+    study = write(f"each lacks {missing}", missing=missing, lines=240)
+    fold = Split.make(study, "unseen subject", endpoint="ln_ic50", folds=4).fold(0)
+    made: Any = predictors.make("drug_response", members=3, width=32, rank=16, epochs=8, subjects=32)
+    train.fit(made, fold, accelerator="cpu")
+    tables_ = [score.unseal(predict.predictions(p, fold), fold) for p in (made, predictors.make("drug_mean").fit(fold))]
+    scored = pl.concat(tables_).filter(pl.col("predicted").is_not_null())
+    told = scored.join(study.presence(), on="subject").with_columns(
+        informed=pl.when(pl.col("treatment") == SECOND).then(pl.col("mutation")).otherwise(pl.col("expression"))
+    )
+    error = {
+        (row["predictor"], row["informed"]): row["rmse"]
+        for row in told.group_by("predictor", "informed")
+        .agg(rmse=(pl.col("predicted") - pl.col("observed")).pow(2).mean().sqrt())
+        .iter_rows(named=True)
+    }
+    # a line that lacks what carries the drug's signal is answered by the drug's mean or nearly; the others are better
+    assert error["drug_response", True] < 0.8 * error["drug_mean", True]
+    if missing:
+        assert error["drug_response", False] < 1.15 * error["drug_mean", False]
+        lacking = set(fold.test["subject"]) - set(scored["subject"])
+        there = study.presence().filter(pl.any_horizontal(NAMES))["subject"].to_list()
+        assert not lacking & set(there), "one modality is enough for an answer"
+        coverage = told.filter(predictor="drug_response").select((pl.col("observed").is_between("low", "high")).mean())
+        assert 0.8 <= coverage.item() <= 0.99

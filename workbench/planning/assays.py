@@ -20,12 +20,13 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from workbench import tables
+from workbench import modalities, rooms, tables
 from workbench.planning import _subsets
 from workbench.planning._subsets import Fit, Lines, Subset
 from workbench.predictors._pairs import matrix, positions
 from workbench.score import weights
-from workbench.splits import Fold
+from workbench.splits import Fold, rows
+from workbench.text import nearest
 
 ALL = "all drugs"
 NOTHING = "nothing"
@@ -181,6 +182,53 @@ def shrunk(value: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre + keep * (value - centre), np.sqrt(keep * noise + (1 - keep) ** 2 / share.sum())
 
 
+def for_sample(
+    study,
+    sample: str,
+    endpoint: str,
+    names: Sequence[str] | None = None,
+    draws: int = 500,
+    seed: int = 0,
+    say: Say | None = None,
+) -> pl.DataFrame:
+    """``tables.ASSAY_VALUES`` of each modality that ``sample`` lacks, given those it has; empty where it lacks none.
+
+    The sample's own responses, and those of its person's other samples, take no part. Every step is of the lines that
+    have what it needs, so two modalities may be judged on different lines.
+
+    Parameters
+    ----------
+    names : the modalities in question; by default all of samples that the study has
+
+    Raises
+    ------
+    ValueError
+        The study has no such sample, modality or endpoint, or too few lines to say anything.
+    """
+    known = study.subjects["subject"].cast(pl.String).to_list()
+    if sample not in known:
+        raise ValueError(f"study {study.name!r} has no sample {sample!r}.{nearest(sample, known)}")
+    if names is None:
+        offered = set(rooms.names("workbench.modalities"))
+        of = [m for m in study.modalities if m in offered]
+        names = [m for m in of if rooms.load("workbench.modalities", m).AXIS == "subject"]
+    for m in names:
+        if m not in study.modalities:
+            raise ValueError(f"study {study.name!r} has no modality {m!r}.{nearest(m, study.modalities)}")
+    frame = rows(study, endpoint)
+    own = frame.filter(pl.col("subject") == sample)["person"].unique().to_list()
+    train = frame.filter((pl.col("subject") != sample) & ~pl.col("person").is_in(own))
+    there = tuple(m for m in names if sample in set(modalities.read(study, m, endpoint=endpoint).names))
+    missing = [m for m in names if m not in there]
+    found = []
+    for i, m in enumerate(missing):
+        data = _subsets.lines(study, train, endpoint, _with(names, there, m))
+        step = [(there, m)]
+        part = None if say is None else (lambda done, what, i=i: say((i + done) / len(missing), what))
+        found.append(promised(data, fits(data, step, part), step, frame["unit"][0], draws, seed))
+    return pl.concat(found) if found else tables.empty(tables.ASSAY_VALUES)
+
+
 def calibration(promise: pl.DataFrame, cost: pl.DataFrame) -> pl.DataFrame:
     """One row a step: what was promised, what it really was, and whether single drugs agree.
 
@@ -196,12 +244,12 @@ def calibration(promise: pl.DataFrame, cost: pl.DataFrame) -> pl.DataFrame:
         within=(pl.col("real") - pl.col("expected")).abs()
         <= LEVEL_Z * (pl.col("posterior") ** 2 + pl.col("real_sd") ** 2).sqrt()
     )
-    rows = []
+    out = []
     for (present, modality), part in both.group_by("present", "modality", maintain_order=True):
         whole, each = part.filter(pl.col("treatment") == ALL), part.filter(pl.col("treatment") != ALL)
         expected, found = each["expected"].to_numpy(), each["real"].to_numpy()
         varies = each.height > 2 and expected.std() > 1e-6 * max(abs(expected).max(), 1e-12)
-        rows.append(
+        out.append(
             {
                 "present": present,
                 "modality": modality,
@@ -219,7 +267,7 @@ def calibration(promise: pl.DataFrame, cost: pl.DataFrame) -> pl.DataFrame:
                 "drugs_within": each["within"].mean(),
             }
         )
-    return pl.DataFrame(rows)
+    return pl.DataFrame(out)
 
 
 def best(values: pl.DataFrame, treatment: str = ALL) -> pl.DataFrame:
