@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 
 from tests import toy
-from workbench import across, predict, predictors, score, splits, tables
+from tests.real import shared
+from workbench import across, ceiling, folders, predict, predictors, score, splits, tables
+from workbench.sources import gdsc
 from workbench.splits import RULES, Split
 from workbench.study import SealedError, Study
 
@@ -207,3 +209,33 @@ def test_a_fold_that_holds_out_nothing_of_the_other_study_gives_an_empty_table()
     other = toy.write("few", seed=0, outcomes=lambda f: f.filter(~pl.col("subject").is_in(held)), noise=0.4)
     frame = across.predictions_elsewhere(Spy(), fold, other)  # type: ignore[arg-type]
     assert frame.is_empty() and list(frame.columns) == list(tables.PREDICTIONS.columns)
+
+
+# --- real screens ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.index
+def test_a_folder_of_cell_lines_with_methylation_is_judged_in_gdsc1() -> None:
+    """Its lines have DepMap ids and 706 genes by Entrez id; line and screen are unseen, and expression still helps."""
+    folder = shared("cell_lines")
+    lines, other = folders.build(folder, name="lines", unit="ln(uM)"), gdsc.build("gdsc1", progress=False)
+    pairs = ceiling.shared_pairs(lines, other, "ln_ic50")
+    assert pairs["subject"].n_unique() > 500 and pairs["treatment"].n_unique() == 88
+    need = ("expression", "methylation", "mutation", "copy_number")
+    fold = Split.make(lines, "unseen subject", endpoint="ln_ic50", require=need).fold(0)
+    here, there = [], []
+    for modality in need:
+        predictor: Any = predictors.make("ridge", modality=modality).fit(fold)
+        named = pl.lit(modality).alias("predictor")
+        here.append(score.unseal(predict.predictions(predictor, fold), fold).with_columns(named))
+        there.append(across.predictions_elsewhere(predictor, fold, other).with_columns(named))
+    found = []
+    for frames in (here, there):
+        metrics, _ = score.evaluate(pl.concat(frames), [], draws=20)
+        part = metrics.filter(fold="all", metric="normalised Pearson")
+        found.append(dict(part.select("predictor", "value").iter_rows()))
+    assert set(there[0]["subject"].cast(pl.String)) <= set(other.subjects["subject"].cast(pl.String))
+    for values in found:
+        assert values["expression"] > values["mutation"] and values["expression"] > values["copy_number"]
+    assert found[0]["expression"] > found[1]["expression"] > 0.2
