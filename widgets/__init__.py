@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from widgets.animal_study import AnimalStudy
     from widgets.audit_board import AuditBoard
     from widgets.cohort_builder import CohortBuilder
+    from widgets.coverage_monitor import CoverageMonitor
     from widgets.dose_response import DoseResponse
     from widgets.embedding_explorer import EmbeddingExplorer
     from widgets.exposure import Exposure
@@ -26,6 +27,7 @@ __all__ = [
     "AnimalStudy",
     "AuditBoard",
     "CohortBuilder",
+    "CoverageMonitor",
     "DoseResponse",
     "EmbeddingExplorer",
     "Exposure",
@@ -41,6 +43,7 @@ _ROOMS = {
     "AnimalStudy": "widgets.animal_study",
     "AuditBoard": "widgets.audit_board",
     "CohortBuilder": "widgets.cohort_builder",
+    "CoverageMonitor": "widgets.coverage_monitor",
     "DoseResponse": "widgets.dose_response",
     "EmbeddingExplorer": "widgets.embedding_explorer",
     "Exposure": "widgets.exposure",

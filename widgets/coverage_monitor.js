@@ -11,10 +11,13 @@ const COVER_CSS = `
 .wb-cover .says b{font-weight:600;}
 .wb-cover .cols{display:grid;grid-template-columns:minmax(0,1.35fr) minmax(0,1fr);gap:16px 24px;align-items:start;}
 .wb-cover .cols>div{min-width:0;}
+.wb-cover .cols.alone{grid-template-columns:minmax(0,1fr);}
+.wb-cover .cols .scroll{max-height:446px;}
 .wb-cover .head,.wb-cover .row{display:grid!important;grid-template-columns:minmax(90px,178px) minmax(0,1fr) 58px;gap:10px;align-items:center;}
 .wb-cover .head{padding:0 10px 3px;font-size:12px;color:var(--wb-soft);}
 .wb-cover .scale,.wb-cover .lane{position:relative;height:18px;}
 .wb-cover .scale span{position:absolute;transform:translateX(-50%);white-space:nowrap;}
+.wb-cover .scale span.last{transform:translateX(-70%);}
 .wb-cover .lane i{position:absolute;top:0;bottom:0;width:0;border-left:1px solid var(--wb-line);}
 .wb-cover .lane i.promise{border-left:2px dashed var(--wb-ink);top:-5px;bottom:-5px;opacity:.6;}
 .wb-cover .lane .span{position:absolute;top:8px;height:3px;border-radius:2px;background:var(--wb-accent);opacity:.5;}
@@ -47,6 +50,7 @@ const UNIT = { subject: ["line", "lines"], treatment: ["drug", "drugs"] };
 const LEGEND = [["var(--wb-mark)", "breaks: holds less than promised"], ["var(--wb-warn)", "wider than promised"], ["var(--wb-accent)", "no break shown"], ["var(--wb-soft)", "too few to judge"]];
 const share = (x, digits = 1) => (Number.isFinite(x) ? `${(100 * x).toFixed(digits)} %` : "\u2013");
 const bounds = (low, high) => (Number.isFinite(low) && Number.isFinite(high) ? `${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)} %` : "");
+const words = (name) => name.replaceAll("_", " ");
 const list = (texts, most = 4) => (texts.length > most ? `${texts.slice(0, most).join(", ")} and ${whole(texts.length - most)} more` : texts.length > 1 ? `${texts.slice(0, -1).join(", ")} and ${texts.at(-1)}` : texts.join(""));
 
 /** Rows of `columns` of one predictor, split and kind of interval; of one kind of group where `kind` is given. */
@@ -68,11 +72,11 @@ export function ranked(frame, rows, kind) {
 /** In words: what was promised and found, and where it breaks. `total` is the row of all rows, or -1. */
 export function sentence(frame, total, rows, kind) {
   const { columns: c, header: f } = frame, parts = [];
-  const told = (i) => `${f.names[c.name[i]]} (${share(c.covered[i])})`;
+  const told = (i) => `${words(f.names[c.name[i]])} (${share(c.covered[i])})`;
   if (total >= 0) {
     const unit = (UNIT[f.units[c.unit[total]]] || ["unit", "units"])[c.k[total] === 1 ? 0 : 1];
     const within = bounds(c.low[total], c.high[total]);
-    parts.push(`${share(c.level[total], 0)} promised, ${share(c.covered[total])} found: so many of ${whole(c.n[total])} values of ${whole(c.k[total])} ${unit} lie within their interval${within ? ` (95 % interval ${within})` : ""}.`);
+    parts.push(`${share(c.level[total], 0)} promised; ${share(c.covered[total])} of ${whole(c.n[total])} values of ${whole(c.k[total])} ${unit} lie within their interval${within ? ` (95 % interval ${within})` : ""}.`);
     if (c.unbounded[total] > 0) parts.push(`${share(c.unbounded[total])} of the intervals are unbounded: too little of the training data resembles these lines.`);
   }
   if (kind !== "all" && rows.length) {
@@ -108,8 +112,8 @@ function render({ model, el }) {
   const one = h("p", { class: "soft small one", role: "status" });
   const table = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All kinds of interval in figures" });
   const tableHead = h("h4", { text: "Which intervals" });
-  const aside = h("div", {}, tableHead, table, one);
-  const body = h("div", { class: "cols" }, h("div", {}, head, groups.box, legend), aside);
+  const aside = h("div", {}, tableHead, table);
+  const body = h("div", { class: "cols" }, h("div", {}, head, groups.box, legend, one), aside);
   const empty = h("div", { class: "empty", text: "No coverage to show: the table is empty. It needs predictions with intervals whose targets were opened." });
   part.root.append(h("div", { class: "tops" }, heading, ...pickers.map((p) => p.label)), note, says, body, empty);
 
@@ -138,7 +142,7 @@ function render({ model, el }) {
 
   function refresh() {
     if (!frame || !frame.columns.n.length) return;
-    const { columns: c, header: f } = frame, known = options(), kind = model.get("by");
+    const { columns: c } = frame, known = options(), kind = model.get("by");
     for (const { trait, select, label } of pickers) {
       select.replaceChildren(...known[trait].map((value) => h("option", { value, text: trait === "by" ? KIND[value][0] : value || "nothing" })));
       select.value = model.get(trait);
@@ -157,14 +161,13 @@ function render({ model, el }) {
     what.textContent = KIND[kind]?.[1] === "row" ? "" : KIND[kind]?.[0] || "";
     const steps = low < 0.45 ? 0.2 : 0.1, marks = [];
     for (let x = 1; x >= low - 1e-9; x -= steps) marks.push(x);
-    scale.replaceChildren(...marks.map((x) => h("span", { text: `${Math.round(100 * x)}${x === 1 ? " %" : ""}`, style: { left: px(x) } })));
+    scale.replaceChildren(...marks.map((x) => h("span", { class: x === 1 ? "last" : null, text: `${Math.round(100 * x)}${x === 1 ? " %" : ""}`, style: { left: px(x) } })));
     groups.box.style.height = `${Math.max(60, Math.min(446, order.length * 27 + 4))}px`;
     groups.set(order.length);
     groups.marks = marks;
     drawTable(known.intervals, kind);
     one.textContent = order.length > 1 ? "Click a group to read it in words." : "";
     groups.draw();
-    void f;
   }
 
   function fill(row, i) {
@@ -175,7 +178,7 @@ function render({ model, el }) {
     if (Number.isFinite(c.low[i])) lane.append(h("span", { class: "span", style: { left: px(c.low[i]), right: `calc(100% - ${px(c.high[i])})` } }));
     if (before !== undefined) lane.append(h("span", { class: "ring", style: { left: px(c.covered[before]) } }));
     lane.append(h("span", { class: "dot", style: { left: px(c.covered[i]) } }));
-    row.append(h("span", { class: "name cut", text: name, title: name }), lane, h("span", { class: "num", text: share(c.covered[i]) }));
+    row.append(h("span", { class: "name cut", text: words(name), title: name }), lane, h("span", { class: "num", text: share(c.covered[i]) }));
     row.setAttribute("aria-label", `${name}: ${share(c.covered[i])} covered, ${f.verdicts[c.verdict[i]]}`);
   }
 
@@ -184,23 +187,24 @@ function render({ model, el }) {
     if (i === undefined) return;
     const unit = (UNIT[f.units[c.unit[i]]] || ["unit", "units"])[c.k[i] === 1 ? 0 : 1], within = bounds(c.low[i], c.high[i]), before = other.get(c.name[i]);
     one.textContent = [
-      `${f.names[c.name[i]]}: ${share(c.covered[i])} of ${whole(c.n[i])} values of ${whole(c.k[i])} ${unit} lie within${within ? ` (95 % interval ${within})` : ""}; ${share(c.below[i])} below, ${share(c.above[i])} above.`,
+      `${words(f.names[c.name[i]])}: ${share(c.covered[i])} of ${whole(c.n[i])} values of ${whole(c.k[i])} ${unit} lie within${within ? ` (95 % interval ${within})` : ""}; ${share(c.below[i])} below, ${share(c.above[i])} above.`,
       Number.isFinite(c.width[i]) ? `Mean width ${short(c.width[i])}.` : "No interval is finite.",
       c.unbounded[i] > 0 ? `${share(c.unbounded[i])} unbounded.` : "",
-      `Verdict: ${f.verdicts[c.verdict[i]]}.`,
+      `Verdict: ${f.verdicts[c.verdict[i]]}${f.verdicts[c.verdict[i]] === "in doubt" ? ": it would be called if it were the only one looked at" : ""}.`,
       before !== undefined ? `With \u201c${model.get("beside")}\u201d: ${share(c.covered[before])}, mean width ${short(c.width[before])}.` : "",
     ].filter(Boolean).join(" ");
   }
 
   function drawTable(names, kind) {
     const { columns: c } = frame, many = KIND[kind][2];
-    tableHead.hidden = table.hidden = names.length < 2;
+    aside.hidden = names.length < 2;
+    body.classList.toggle("alone", aside.hidden);
     const lines = names.map((interval) => {
       const total = rowsOf(frame, { ...chosen(), interval, kind: "all" })[0], rows = rowsOf(frame, { ...chosen(), interval, kind });
       const bad = rows.filter((i) => c.verdict[i] === 0).length, on = interval === model.get("intervals");
       const figure = (text, marked) => h("td", { class: `num${marked ? " bad-text" : ""}`, text });
       return h("tr", { "aria-current": String(on), onclick: () => put(model, { intervals: interval, ...(model.get("beside") === interval ? { beside: "" } : {}) }) },
-        h("th", { scope: "row" }, h("button", { type: "button", text: interval, "aria-pressed": null })),
+        h("th", { scope: "row" }, h("button", { type: "button", text: interval })),
         figure(total === undefined ? "\u2013" : share(c.covered[total]), total !== undefined && c.verdict[total] === 0), figure(total === undefined ? "\u2013" : short(c.width[total])),
         ...(kind === "all" ? [] : [figure(rows.length ? `${whole(bad)} of ${whole(rows.length)}` : "\u2013", bad > 0)]));
     });
