@@ -94,7 +94,9 @@ def calibrate(
             weight = len(own) / (len(own) + FEW)
             factor[d] = weight * _quantile(own, level) + (1 - weight)
     # the factors move coverage a little; one more quantile puts it back where it belongs
-    scale *= [_quantile(joined[k][1] / factor[joined[k][0].astype(int)] / scale[at], level) for at, k in enumerate(used)]
+    scale *= [
+        _quantile(joined[k][1] / factor[joined[k][0].astype(int)] / scale[at], level) for at, k in enumerate(used)
+    ]
     told = [np.array(lines[k]) for k in used]
     rms = np.array([np.sqrt(a[:, 0].mean() / max(a[:, 1].mean(), 1e-12)) for a in told])
     shares = [np.sqrt(a[:, 0] / np.maximum(a[:, 1], 1e-12)) / r for a, r in zip(told, rms, strict=True)]

@@ -46,8 +46,8 @@ def greedy(
     covariance: np.ndarray,
     k: int,
     *,
-    given: Sequence[int] = (),
-    candidates: Sequence[int] | None = None,
+    given: Sequence[int] | np.ndarray = (),
+    candidates: Sequence[int] | np.ndarray | None = None,
     weights: np.ndarray | None = None,
     cost: np.ndarray | None = None,
     budget: float | None = None,
@@ -79,10 +79,10 @@ def greedy(
     price = np.ones(t) if cost is None else np.asarray(cost, dtype=np.float64)
     if k < 0 or (w < 0).any() or not (price > 0).all():
         raise ValueError("expected k of at least 0, weights of at least 0 and costs above 0.")
-    given = np.asarray(given, dtype=np.int64)
-    start = remaining(covariance, given, extra)
+    known = np.asarray(given, dtype=np.int64)
+    start = remaining(covariance, known, extra)
     open_ = np.ones(t, dtype=bool)
-    open_[given] = False
+    open_[known] = False
     allowed = open_.copy()
     if candidates is not None:
         allowed[:] = False
@@ -111,7 +111,7 @@ def greedy(
         gains.append(float(worth[j]))
         spent += float(price[j])
     chosen = np.array(order, dtype=np.int64)
-    return Choice(chosen, np.array(gains), left(start, chosen, w, given), np.cumsum(price[chosen]))
+    return Choice(chosen, np.array(gains), left(start, chosen, w, known), np.cumsum(price[chosen]))
 
 
 def _worth(c: np.ndarray, w: np.ndarray, own: bool) -> np.ndarray:
@@ -121,7 +121,9 @@ def _worth(c: np.ndarray, w: np.ndarray, own: bool) -> np.ndarray:
     return total if own else total - w * diagonal
 
 
-def left(start: np.ndarray, panel: np.ndarray, weights: np.ndarray, given: Sequence[int] = ()) -> np.ndarray:
+def left(
+    start: np.ndarray, panel: np.ndarray, weights: np.ndarray, given: Sequence[int] | np.ndarray = ()
+) -> np.ndarray:
     """Weighted variance of what stays outside ``panel`` after 0, 1 .. k of its treatments (k + 1,): the same ones."""
     outside = np.ones(len(start), dtype=bool)
     outside[np.asarray(panel, dtype=np.int64)] = False
@@ -143,21 +145,21 @@ def at_random(
     draws: int,
     seed: int,
     *,
-    given: Sequence[int] = (),
-    candidates: Sequence[int] | None = None,
+    given: Sequence[int] | np.ndarray = (),
+    candidates: Sequence[int] | np.ndarray | None = None,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Mean variance of a treatment left outside, after 0 .. k random ones: (draws, k + 1). What choosing has to beat."""
+    """Mean variance of a treatment left outside after 0 .. k random ones (draws, k + 1): what choosing has to beat."""
     t = len(covariance)
     w = np.ones(t) if weights is None else np.asarray(weights, dtype=np.float64)
-    given = np.asarray(given, dtype=np.int64)
-    start = remaining(covariance, given)
-    free = np.setdiff1d(np.arange(t) if candidates is None else np.asarray(candidates), given)
+    known = np.asarray(given, dtype=np.int64)
+    start = remaining(covariance, known)
+    free = np.setdiff1d(np.arange(t) if candidates is None else np.asarray(candidates), known)
     rng = np.random.default_rng([20261122, seed])
     out = []
     for _ in range(draws):
         panel = rng.permutation(free)[:k]
         outside = np.ones(t, dtype=bool)
-        outside[np.concatenate([given, panel])] = False
-        out.append(left(start, panel, w, given) / max(w[outside].sum(), SMALL))
+        outside[np.concatenate([known, panel])] = False
+        out.append(left(start, panel, w, known) / max(w[outside].sum(), SMALL))
     return np.array(out).reshape(draws, -1)

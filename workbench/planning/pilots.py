@@ -165,8 +165,8 @@ class Plan:
         price = None
         if cost is not None:
             self.at(list(cost))
-            if cost and min(cost.values()) <= 0:
-                raise PlanError(f"costs are positive numbers; found {min(cost.values())} for {min(cost, key=cost.get)!r}.")  # type: ignore[arg-type]
+            if bad := [name for name, price in cost.items() if not price > 0]:
+                raise PlanError(f"costs are positive numbers; found {cost[bad[0]]} for {bad[0]!r}.")
             free &= np.array([name in cost for name in self.treatments])
             price = np.array([cost.get(name, 1.0) for name in self.treatments])
         if not free.any():
@@ -239,11 +239,11 @@ class Chosen:
         total = max(float(outside.sum()), choice.SMALL)
         mean = self.choice.left / total
         before = len(self.given)
-        n = before + np.arange(len(mean))
+        n = [before + k for k in range(len(mean))]
         rmse = np.array([held.expected(v, k) for v, k in zip(mean, n, strict=True)])
         between = np.array([held.between(k) for k in n])
         spread = float((outside * plan.spread).sum()) / total
-        # a panel's own treatments are out of its sum, so the spread of what is left differs a little from panel to panel
+        # a panel's own treatments are out of its sum, so what is left to explain differs from panel to panel
         random = np.array([[held.expected(v, k) for v, k in zip(row, n, strict=True)] for row in self.chance])
         away = -np.diff(self.choice.left) / np.maximum(self.choice.left[:-1], choice.SMALL)
         every = float((self.weights * plan.spread).sum() / max(self.weights.sum(), choice.SMALL))

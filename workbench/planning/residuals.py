@@ -1,7 +1,7 @@
 """What a predictor gets wrong about lines it has not seen, from training rows only.
 
 A predictor that knows its own left-out answers in closed form says so by ``left_out_`` (subjects, treatments, matrix),
-as ridge does. Any other is fitted on parts of the training rows and asked about the part it did not see.
+as ridge does; a treatment's mean without one line is a matter of arithmetic. Any other is fitted on parts of the training rows and asked about the part it did not see.
 """
 
 from __future__ import annotations
@@ -44,13 +44,18 @@ def unseen(
         The fold keeps neither lines nor tissues apart: pilots are for new samples.
     """
     if fold.rule not in RULES:
-        raise ValueError(f"pilots are for samples that are new: expected a split by {' or '.join(RULES)}, not {fold.rule!r}.")
+        raise ValueError(
+            f"pilots are for samples that are new: expected a split by {' or '.join(RULES)}, not {fold.rule!r}."
+        )
     whole = predictors.make(name, **params)
     train.fit(whole, fold, report=report)
     known = getattr(whole, "left_out_", None)
     if known is not None:
         subjects, treatments, answers = known
-        return whole, Unseen(list(subjects), list(treatments), matrix(fold.train, subjects, treatments), answers)
+        own = fold.train.filter(pl.col("subject").is_in(list(subjects)))
+        return whole, Unseen(list(subjects), list(treatments), matrix(own, subjects, treatments), answers)
+    if name == "drug_mean":
+        return whole, _means(fold)
     part = splits.inner_parts(fold, parts, fold.seed)
     asked = []
     for number in np.unique(part):
@@ -69,3 +74,14 @@ def unseen(
     return whole, Unseen(
         subjects, treatments, matrix(train_rows, subjects, treatments), matrix(answers, subjects, treatments)
     )
+
+
+def _means(fold: Fold) -> Unseen:
+    """Each treatment's mean without the line in question, in closed form: (n m - y) / (n - 1)."""
+    subjects, treatments = (sorted(fold.train[c].unique()) for c in ("subject", "treatment"))
+    observed = matrix(fold.train, subjects, treatments)
+    here = np.isfinite(observed)
+    count, total = here.sum(0), np.where(here, observed, 0.0).sum(0)
+    overall = float(np.nanmean(observed))
+    others = np.where(count > 1, (total - observed) / np.maximum(count - 1, 1), overall)
+    return Unseen(subjects, treatments, observed, np.where(here, others, np.nan))
