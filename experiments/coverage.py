@@ -107,7 +107,8 @@ def scored(folder: Path, fold: Fold, other: Study | None, seen: dict[str, Any]) 
     centres = None
     if (folder / "parts.parquet").is_file():
         joined = test.join(pl.read_parquet(folder / "parts.parquet"), on="row", how="left", maintain_order="left")
-        centres = joined.select(pl.selectors.matches(r"^part\d+$")).to_numpy()
+        told_by = joined.select(pl.selectors.matches(r"^part\d+$"))
+        centres = told_by.to_numpy() if told_by.width else None
     lines = sorted(out.rows["subject"].unique()), sorted(test["subject"].unique())
     if not seen:
         seen |= {"ratios": shift.ratios(fold.study, *lines), "distance": shift.distances(fold.study, *lines)}

@@ -2,9 +2,9 @@
 
 Layout of ``frame_bytes`` (container: ``widgets._parts.pack``). Header: ``version``, ``predictors``, ``splits``,
 ``intervals``, ``kinds``, ``names`` (of groups), ``units``, ``verdicts``: lists of texts that the columns point into.
-Columns, one entry a row of the table: ``predictor``, ``split``, ``interval`` i2, ``kind`` i1, ``name`` i4, ``position`` i2,
-``unit`` i1, ``verdict`` i1, ``n`` and ``k`` i4 (rows and units), and ``level``, ``covered``, ``low``, ``high``, ``below``,
-``above``, ``width``, ``unbounded`` f4 (NaN where unknown).
+Columns, one entry a row of the table: ``predictor``, ``split``, ``interval`` i2, ``kind`` i1, ``name`` i4, ``position``
+i2, ``unit`` i1, ``verdict`` i1, ``n`` and ``k`` i4 (rows and units), and ``level``, ``covered``, ``low``, ``high``,
+``below``, ``above``, ``width``, ``unbounded`` f4 (NaN where unknown).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class CoverageMonitor(anywidget.AnyWidget):
 
     Parameters
     ----------
-    coverage : polars frame of ``tables.COVERAGE``, of one or more predictors, splits and kinds of interval; may be empty
+    coverage : polars frame of ``tables.COVERAGE``, of any predictors, splits and kinds of interval; may be empty
     title, note : heading, and a remark above the plot; shown as text
 
     Attributes

@@ -60,7 +60,7 @@ def test_what_is_unknown_crosses_as_no_number() -> None:
 def test_an_empty_table_is_shown_and_another_table_is_refused() -> None:
     monitor = CoverageMonitor(empty(COVERAGE))
     assert monitor.shown.is_empty() and monitor.by == ""
-    with pytest.raises(TableError, match="column 'covered' .* is missing"):
+    with pytest.raises(TableError, match=r"column 'covered' .* is missing"):
         CoverageMonitor(coverage().drop("covered"))
     with pytest.raises(TableError, match="verdict 'fine' is not known"):
         CoverageMonitor(coverage().with_columns(verdict=pl.lit("fine")))

@@ -13,7 +13,6 @@ from workbench import predict, predictors, score
 from workbench.predictors import answer
 from workbench.splits import Split
 from workbench.trust import coverage, martingale, shift
-from workbench.trust._mondrian import intervals
 from workbench.trust._quantiles import effective, least_groups, quantile, upper
 from workbench.trust.conformal import CalibrationError, Conformal, LeftOut, left_out, remembered, restore
 
@@ -28,7 +27,7 @@ class Zero:
 
 
 def rows(lines: int, drugs: int, seed: int, *, line_sd: float = 0.0, loud: float = 1.0, first: int = 0) -> pl.DataFrame:
-    """Rows of ``lines`` x ``drugs``: predicted 0, observed noise; lines share an error, drug 0 is ``loud`` times noisier."""
+    """Rows of ``lines`` x ``drugs``: predicted 0, observed noise; lines share an error, drug 0 is ``loud``."""
     draw = np.random.default_rng([8, seed])
     s, d = (i.ravel() for i in np.indices((lines, drugs)))
     noise = draw.normal(size=len(s)) * np.where(d == 0, loud, 1.0)
@@ -297,7 +296,7 @@ def test_too_few_groups_and_unknown_options_are_refused_by_name() -> None:
         made.around(few, Zero().predict(None, few))
     with pytest.raises(CalibrationError, match=r"method is one of .*'cv\+'.*found 'cv'"):
         Conformal(Zero, "cv")
-    with pytest.raises(CalibrationError, match="by names .*found 'drug'"):
+    with pytest.raises(CalibrationError, match=r"by names .*found 'drug'"):
         Conformal(Zero, by=("drug",))
     with pytest.raises(CalibrationError, match="level lies between 0 and 1; found 90"):
         Conformal(Zero, level=90)
@@ -352,7 +351,7 @@ def test_fifths_of_prediction_are_those_of_each_drug() -> None:
     frame = rows(100, 3, 0).with_columns(predicted=pl.col("row").cast(pl.Float64))
     told = coverage.table(scored(frame, -9.0, 9.0), ["predicted"])
     assert told["name"].to_list()[0] == "most sensitive fifth" and told["n"].to_list() == [60] * 5
-    with pytest.raises(ValueError, match="coverage goes by .*'tissues'"):
+    with pytest.raises(ValueError, match=r"coverage goes by .*'tissues'"):
         coverage.table(scored(frame, -9.0, 9.0), ["tissues"])
     with pytest.raises(ValueError, match="still sealed"):
         coverage.table(scored(frame, -9.0, 9.0).with_columns(observed=pl.lit(None, pl.Float64)))

@@ -58,8 +58,8 @@ def test_breaks_come_first_and_strictness_counts_them() -> None:
     table = pl.DataFrame(
         {"predictor": "ridge", "split": "unseen subject", "intervals": "as recorded", "by": "treatment", "name": names,
          "position": 0, "unit": "subject", "level": 0.9, "n": 100, "units": 100,
-         "covered": [0.9] * 19 + [0.5], "low": 0.4, "high": 1.0, "below": 0.0, "above": 0.5, "width": None, "unbounded": 0.0,
-         "p": None, "q": None, "verdict": [coverage.HOLDS] * 19 + [coverage.BREAKS]},
+         "covered": [0.9] * 19 + [0.5], "low": 0.4, "high": 1.0, "below": 0.0, "above": 0.5, "width": None,
+         "unbounded": 0.0, "p": None, "q": None, "verdict": [coverage.HOLDS] * 19 + [coverage.BREAKS]},
         schema=dict(COVERAGE.columns),
     )  # fmt: skip
     said = text(table).splitlines()

@@ -5,9 +5,9 @@
 Rows of one line are not independent. Where every line has one row (a drug) the interval of the share is the exact
 binomial one (Clopper and Pearson 1934, Biometrika 26:404). Elsewhere lines are the units (drugs, where compounds were
 unseen): with e_k = hits of unit k - level x rows of unit k, the mean of e_k is judged by Student's t after Hall's
-transformation (1992, J. R. Stat. Soc. B 54:221) and before it, the larger p counting: a few lines that miss in most rows
-make e_k lopsided. Many groups are looked at, so a break is called at a false discovery rate of 5 % among the groups of
-one kind (Benjamini and Hochberg 1995).
+transformation (1992, J. R. Stat. Soc. B 54:221) and before it, the larger p counting: a few lines that miss in most
+rows make e_k lopsided. Many groups are looked at, so a break is called at a false discovery rate of 5 % among the
+groups of one kind (Benjamini and Hochberg 1995).
 """
 
 from __future__ import annotations
