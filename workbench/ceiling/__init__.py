@@ -4,6 +4,7 @@
     of_pairs(pairs)            -> CEILING              Pearson, Spearman, RMSE, shift; per drug and over all
     beside(predictions, pairs) -> SHARES               each predictor's score, per drug, beside the agreement
     verdicts(shares)                                   drugs nobody predicts, drugs the screens do not agree on
+    reliabilities((gdsc2, gdsc1, ccle), "ln_ic50")     which of three screens is the noisier
 
 With y_a = t + e_a and y_b = t + e_b (one truth t, independent errors) a screen's reliability is var t / var y, and
 
@@ -25,5 +26,6 @@ is no corrected value but a reason.
 
 from workbench.ceiling._repeat import agreement, of_pairs, shared_pairs
 from workbench.ceiling._shares import FLOOR, MOST, beside, verdicts
+from workbench.ceiling._three import reliabilities
 
-__all__ = ["FLOOR", "MOST", "agreement", "beside", "of_pairs", "shared_pairs", "verdicts"]
+__all__ = ["FLOOR", "MOST", "agreement", "beside", "of_pairs", "reliabilities", "shared_pairs", "verdicts"]

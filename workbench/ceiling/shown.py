@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", nargs="?", help="id or name of a run, or 'latest'; without one only the agreement")
     parser.add_argument("--study", default="gdsc2", help="where no run is given (default: gdsc2)")
     parser.add_argument("--other", help="study to compare with (default: gdsc1 for gdsc2, else gdsc2)")
+    parser.add_argument("--third", help="a third study: then the reliability of each of the three is told too")
     parser.add_argument("--endpoint", default=None, help="default: that of the run, or ln_ic50")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every row as JSON too")
@@ -57,12 +58,18 @@ def _computed(given: argparse.Namespace) -> tuple[str, dict[str, list[dict[str, 
     study, other = (Study.open(find(n)) for n in (name, given.other or OTHER.get(name, "gdsc2")))
     pairs = ceiling.shared_pairs(study, other, given.endpoint or (run.params["endpoint"] if run else "ln_ic50"))
     agreed = ceiling.of_pairs(pairs, draws=given.draws)
+    told, rows = [agreement(agreed)], {"ceiling": agreed.to_dicts()}
+    if given.third:
+        three = (study, other, Study.open(find(given.third)))
+        reliable = ceiling.reliabilities(three, pairs["endpoint"][0], draws=given.draws)
+        told.append(of_three(reliable))
+        rows["reliabilities"] = reliable.to_dicts()
     if run is None:
-        return agreement(agreed), {"ceiling": agreed.to_dicts()}
+        return "\n".join(told), rows
     shares = ceiling.beside(run.predictions, pairs, draws=given.draws)  # refuses values other than those of the study
     named = ceiling.verdicts(shares)
-    rows = {"ceiling": agreed.to_dicts(), "shares": shares.to_dicts(), "verdicts": named.to_dicts()}
-    return "\n".join([agreement(agreed), of_predictors(shares), of_drugs(named)]), rows
+    rows |= {"shares": shares.to_dicts(), "verdicts": named.to_dicts()}
+    return "\n".join([*told, of_predictors(shares), of_drugs(named)]), rows
 
 
 def agreement(frame: pl.DataFrame, ends: int = ENDS) -> str:
@@ -87,6 +94,15 @@ def agreement(frame: pl.DataFrame, ends: int = ENDS) -> str:
         for r in part.iter_rows(named=True):
             called = "" if r["treatment"] == r["other_treatment"] else f" = {r['other_treatment']}"
             lines.append(f"    {_interval(r)}  {r['n']:>5} lines  {r['treatment']}{called}")
+    return "\n".join(lines)
+
+
+def of_three(frame: pl.DataFrame) -> str:
+    """Reliabilities of three studies as lines of text."""
+    n, drugs = frame.row(0, named=True)["n"], frame.row(0, named=True)["drugs"]
+    lines = [f"\nreliability of each, from the {n:,} pairs of {drugs} drugs that all three measured"]
+    for r in frame.iter_rows(named=True):
+        lines.append(f"  {r['study']:<20}{_interval(r | {'value': r['reliability']})}, ceiling {_number(r['ceiling'])}")
     return "\n".join(lines)
 
 
