@@ -286,7 +286,7 @@ def training_sizes(metrics: pl.DataFrame, shares: dict[str, dict[float, str]], m
         axes.plot(x, y, "o-", color=colour, label=_short(predictor))
         axes.fill_between(x, [r["low"] for _, r in points], [r["high"] for _, r in points], color=colour, alpha=0.15)
     axes.set_xlabel("share of the training groups, %")
-    axes.set_ylabel(_unit(metric, metrics.filter(pl.col("metric") == metric)["unit"].first()))
+    axes.set_ylabel(_unit(metric, _unit_of(metrics, metric)))
     axes.set_xlim(left=0)
     axes.legend(frameon=False)
     return figure
@@ -304,10 +304,14 @@ def randomised(metrics: pl.DataFrame, rows: Sequence[tuple[str, str, str]], metr
             spread = [[r["value"] - (r["low"] or r["value"])], [(r["high"] or r["value"]) - r["value"]]]
             axes.errorbar(r["value"], y + shift, xerr=spread, fmt="o", color=colour, capsize=3)
     axes.set_yticks(range(len(drawn)), [f"{_short(w)}: {_short(what)}" for _, w, what in reversed(drawn)])
-    axes.set_xlabel(_unit(metric, metrics.filter(pl.col("metric") == metric)["unit"].first()))
+    axes.set_xlabel(_unit(metric, _unit_of(metrics, metric)))
     handles = [axes.plot([], [], "o", color=OKABE_ITO[i])[0] for i in (0, 1)]
     _legend(axes, handles, ["as measured", "rows of the modality dealt anew"])
     return figure
+
+
+def _unit_of(metrics: pl.DataFrame, metric: str) -> str:
+    return next(iter(metrics.filter(pl.col("metric") == metric)["unit"].drop_nulls()), "")
 
 
 def _whole(metrics: pl.DataFrame, metric: str) -> list[dict[str, Any]]:

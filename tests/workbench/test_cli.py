@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests import toy
-from workbench import cli, experiment, home, runs
+from workbench import cli, home, runs, train
+from workbench.cli import answers
 from workbench.study import Study
 
 pytestmark = [pytest.mark.shared_home, toy.lightning_warnings]
@@ -311,9 +312,9 @@ def test_a_reader_that_hangs_up_is_no_error(study: Study) -> None:
 
 def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    cli._write(path, [{"value": 1.0}])
+    answers.write(path, [{"value": 1.0}])
     with pytest.raises(ValueError, match=r"(?i)out of range|nan"):
-        cli._write(path, [{"value": float("nan")}])
+        answers.write(path, [{"value": float("nan")}])
     assert json.loads(path.read_text(encoding="utf-8")) == [{"value": 1.0}]
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert home.home() != tmp_path

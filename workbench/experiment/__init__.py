@@ -16,7 +16,7 @@ members = 8
 trials = 20
 """
 
-from workbench.experiment.running import Say, attributions, run
+from workbench.experiment.running import Say, attributions, run, standing
 from workbench.experiment.spec import Experiment, ExperimentError, of, read
 
-__all__ = ["Experiment", "ExperimentError", "Say", "attributions", "of", "read", "run"]
+__all__ = ["Experiment", "ExperimentError", "Say", "attributions", "of", "read", "run", "standing"]

@@ -64,6 +64,24 @@ def run(
     return runs.find(run_id)
 
 
+def standing(experiment: Experiment) -> runs.Run | None:
+    """The newest finished run of this experiment on the same data, by the same code; None where there is none."""
+    study = Study.open(find_study(experiment.study))
+    split, others = experiment.divide(study), [Study.open(find_study(name)) for name in experiment.elsewhere]
+    digest = " ".join(s.digest for s in (study, *others))
+    plain = [e for e in entries.of(experiment) if e.plain]
+    wanted = {entries.mark(experiment, digest, split.digest, e, k, {}) for e in plain for k in experiment.numbers}
+    past = runs.runs().filter(pl.col("experiment") == experiment.name, pl.col("status") == "FINISHED")
+    for run_id in past["run_id"]:
+        run = runs.find(run_id)
+        told = json.loads(json.dumps(experiment.flat()))
+        if {k: v for k, v in run.params.items() if k != "split digest"} != told:
+            continue
+        if wanted <= {c.data.tags.get(runs.MARK) for c in run.children}:
+            return run
+    return None
+
+
 @dataclass
 class _Work:
     """The fits of one run; ``kept`` collects their tables by name."""

@@ -23,7 +23,7 @@ def finished(experiment: str) -> dict[str, Run]:
         for r in _search(found.experiment_id, "attributes.status != 'FINISHED'")
         if "mlflow.parentRunId" not in r.data.tags and r.info.status in ("KILLED", "FAILED")
     }
-    done = {}
+    done: dict[str, Run] = {}
     for run in _search(found.experiment_id, "attributes.status = 'FINISHED'"):
         told = run.data.tags
         if told.get("mlflow.parentRunId") in open_parents and MARK in told:
