@@ -27,13 +27,13 @@ def noise(outcomes: pl.DataFrame) -> pl.DataFrame:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("split", SPLITS)
 def test_noise_is_not_predicted(split: str) -> None:
-    toy.write("noise", subjects=500, tissues=8, outcomes=noise, censored=0.0)
+    toy.write("noise", subjects=400, tissues=8, outcomes=noise, censored=0.0)
     told = experiment.run(
         experiment.of(
             {
-                "name": "noise", "study": "noise", "endpoint": "ln_ic50", "split": split, "folds": 4, "draws": 200,
+                "name": "noise", "study": "noise", "endpoint": "ln_ic50", "split": split, "folds": 3, "draws": 20,
                 "predictors": [*predictors.naive_names(), *LEARNT], "parameters": SMALL,
-                "tuning": {"trees": {"trials": 4, "parts": 3}, "drug_response": {"trials": 2, "parts": 3, "use": 1}},
+                "tuning": {"trees": {"trials": 3, "parts": 3}, "drug_response": {"trials": 2, "parts": 3, "use": 1}},
             }
         ),
         accelerator="cpu",
