@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from widgets.exposure import Exposure
     from widgets.growth_curves import GrowthCurves
     from widgets.linked import Selection
+    from widgets.pilot_planner import PilotPlanner
     from widgets.prediction_explorer import PredictionExplorer
     from widgets.run_comparison import RunComparison
     from widgets.study_browser import StudyBrowser
@@ -32,6 +33,7 @@ __all__ = [
     "EmbeddingExplorer",
     "Exposure",
     "GrowthCurves",
+    "PilotPlanner",
     "PredictionExplorer",
     "RunComparison",
     "Selection",
@@ -48,6 +50,7 @@ _ROOMS = {
     "EmbeddingExplorer": "widgets.embedding_explorer",
     "Exposure": "widgets.exposure",
     "GrowthCurves": "widgets.growth_curves",
+    "PilotPlanner": "widgets.pilot_planner",
     "PredictionExplorer": "widgets.prediction_explorer",
     "RunComparison": "widgets.run_comparison",
     "Selection": "widgets.linked",
