@@ -152,7 +152,7 @@ def _settings(placed: pl.DataFrame) -> pl.DataFrame:
         pl.col("param").str.starts_with(pl.concat_str(pl.lit("tuning."), "predictor", pl.lit(".")))
     )
     tuning = tuning.with_columns(
-        pl.concat_str(pl.lit("tuning."), pl.col("param").str.split(".").list.slice(2).list.join("."))
+        pl.concat_str(pl.lit("tuning."), pl.col("param").str.split(".").list.slice(2).list.join(".")).alias("param")
     )
     columns = ["run_id", "predictor", "param", "value"]
     told = pl.concat([own.select(columns), tuning.select(columns)]).unique(["run_id", "param"], maintain_order=True)

@@ -129,8 +129,8 @@ class Bootstrap:
 def over_seeds(values: Mapping[Block, Any]) -> Any:
     """Mean of numbers or arrays over the folds of each seed, then over seeds."""
     seeds: dict[int, list[Any]] = {}
-    for (seed, _), value in values.items():
-        seeds.setdefault(seed, []).append(value)
+    for block in sorted(values):  # in one order, so that equal values have equal means
+        seeds.setdefault(block[0], []).append(values[block])
     return np.mean([np.mean(v, axis=0) for v in seeds.values()], axis=0)
 
 

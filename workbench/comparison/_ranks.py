@@ -50,10 +50,7 @@ def test(values: np.ndarray, sign: int) -> Ranked:
     mean = ranks.mean(0)
     ties = sum(float((c**3 - c).sum()) for c in (np.unique(row, return_counts=True)[1] for row in ranks))
     kept = 1 - ties / (n * (k**3 - k))
-    raw = 12 * n / (k * (k + 1)) * (float((mean**2).sum()) - k * (k + 1) ** 2 / 4)
-    chi2 = max(raw, 0.0) / kept if kept > SAME else 0.0  # all tied in every block: nothing differs
-    rest = n * (k - 1) - chi2
-    f = math.inf if rest <= SAME * n * k else (n - 1) * chi2 / rest
+    chi2, f = friedman(mean, n, kept)
     q = studentised_range(k)
     return Ranked(
         mean,
@@ -65,6 +62,20 @@ def test(values: np.ndarray, sign: int) -> Ranked:
         q,
         q * math.sqrt(k * (k + 1) / (6 * n)),
     )
+
+
+def friedman(mean: np.ndarray, n: int, kept: float = 1.0) -> tuple[float, float]:
+    """Friedman's chi-square and Iman and Davenport's F of mean ranks (k,) over ``n`` blocks.
+
+    Parameters
+    ----------
+    kept : one minus the share lost to ties; 0 where everything is tied
+    """
+    k = len(mean)
+    raw = 12 * n / (k * (k + 1)) * (float((mean**2).sum()) - k * (k + 1) ** 2 / 4)
+    chi2 = max(raw, 0.0) / kept if kept > SAME else 0.0
+    rest = n * (k - 1) - chi2
+    return chi2, math.inf if rest <= SAME * n * k else (n - 1) * chi2 / rest
 
 
 @lru_cache(maxsize=64)
