@@ -5,15 +5,17 @@ another study measured: lines the fold holds out (matched by id, else by name), 
 same compound. Features come from the fold's own study; of the other study nothing reaches the predictor.
 
 What "normalised" takes away there. Two screens put one drug at different levels, so one baseline for both sides would
-charge that shift to every predictor. Each side loses its own study's mean effects: the prediction those of the fold's
-training rows, the observation those of the other study's rows of lines that are not under test. That is done by
-moving the predictions (point and interval) from the one level to the other, drug by drug,
+charge that shift to every predictor. So each side loses its own study's level of the drug: the prediction that of the
+fold's training rows, the observation that of the other study's rows which are not under test. It is done by moving
+point, interval and baseline from the one level to the other, drug by drug (a compound that is unseen: by the
+difference of the overall means),
 
-    predicted' = predicted - baseline(this study) + baseline(other study),   baseline' = baseline(other study)
+    predicted' = predicted + level(other study, drug) - level(this study, drug),   baseline' = baseline + the same
 
-so that RMSE, coverage and Pearson are those of someone who knows the drug levels of the new assay and nothing of the
-new lines. ``level="own"`` moves nothing and keeps the training study's baseline on both sides: RMSE then shows the
-distance between the scales, and the normalised Pearson is diluted by it. Correlations per drug are the same in both.
+so that RMSE, coverage and Pearson are those of someone who knows the drugs' levels in the new assay and nothing of the
+lines in it: where lines are known (``unseen pair``, ``unseen treatment``) their effects stay those of this study.
+``level="own"`` moves nothing: RMSE then shows the distance between the scales, and the normalised Pearson is diluted
+by it. Correlations per drug are the same in both.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def predictions_elsewhere(
     """
     if level not in LEVELS:
         raise ValueError(f"level {level!r} is unknown; expected one of {', '.join(LEVELS)}.")
-    there, asked, ours, theirs = _prepared(_Question(fold, other, endpoint or fold.endpoint))
+    there, asked, base, shift = _prepared(_Question(fold, other, endpoint or fold.endpoint))
     if there is None:
         return tables.empty(tables.PREDICTIONS)
     answer = predictor.predict(fold.study, asked)
@@ -73,11 +75,11 @@ def predictions_elsewhere(
         pl.lit(predict.LEVEL).alias("level"),
         pl.lit(None, pl.Float64).alias("observed"),
         pl.lit(None, pl.Int8).alias("censored"),
-        ours.alias("baseline"),
+        base.alias("baseline"),
     )
     frame = pl.concat([frame, answer], how="horizontal")
     if level == "other":
-        frame = frame.with_columns(pl.col("predicted", "low", "high") + (theirs - ours), baseline=theirs)
+        frame = frame.with_columns(pl.col("predicted", "low", "high", "baseline") + shift)
     return score.unseal(tables.check(frame, tables.PREDICTIONS), there)
 
 
@@ -104,12 +106,16 @@ class _Question:
 
 @lru_cache(maxsize=8)  # all predictors of a fold ask the same
 def _prepared(question: _Question) -> tuple[Fold | None, pl.DataFrame, pl.Series, pl.Series]:
-    """``unseen_there``, and the mean effects of the fold's study and of the other at each of its rows."""
+    """``unseen_there``; the mean effects of the fold's study at each of its rows; how far its drug's level moves."""
     fold = question.fold
     there, asked = unseen_there(fold, question.other, question.endpoint)
     if there is None:
         return None, asked, pl.Series(), pl.Series()
-    return there, asked, predict.baseline(replace(fold, test=asked)), predict.baseline(there)
+    nobody = pl.lit("\x00").alias("subject")  # no line has this name, so the baseline is the level of the drug alone
+    ours, theirs = (
+        predict.baseline(replace(f, test=rows.with_columns(nobody))) for f, rows in ((fold, asked), (there, there.test))
+    )
+    return there, asked, predict.baseline(replace(fold, test=asked)), theirs - ours
 
 
 def unseen_there(fold: Fold, other: Study, endpoint: str | None = None) -> tuple[Fold | None, pl.DataFrame]:

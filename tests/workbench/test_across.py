@@ -145,6 +145,21 @@ def test_a_shift_of_levels_dilutes_the_normalised_score_only_where_it_is_left_in
     assert value(moved, "RMSE") < 1.0 < value(own, "RMSE") - LEVEL / 2
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_nothing_of_the_other_studys_lines_is_told(rule: str) -> None:
+    """A predictor that knows nothing ranks no lines there, whatever the other study knows of them under other drugs."""
+    study, other = toy.write(), elsewhere()
+    fold = fold_of(study, rule)
+    frames = [
+        across.predictions_elsewhere(predictors.make("global_mean").fit(fold), fold, other, level=at)
+        for at in across.LEVELS
+    ]
+    assert [value(f, "per-drug Pearson") for f in frames] == [0.0, 0.0]
+    moved = (frames[0]["predicted"] - frames[1]["predicted"]).round(9)
+    each = pl.DataFrame({"treatment": frames[0]["treatment"], "moved": moved}).group_by("treatment").n_unique()
+    assert set(each["moved"]) == {1}, "one shift a drug"
+
+
 def test_a_fitted_predictor_transfers_and_the_naive_ones_do_not() -> None:
     study, other = toy.write(), elsewhere()
     fold = fold_of(study)
