@@ -36,7 +36,7 @@ const COMPARE_CSS = `
 .wb-compare .scale b{position:absolute;left:0;right:0;top:18px;text-align:center;font-weight:400;color:var(--wb-ink);white-space:nowrap;}
 .wb-compare .matrix td{text-align:center;padding:4px 6px!important;white-space:nowrap;min-width:58px;border-left:1px solid var(--wb-line);}
 .wb-compare .matrix thead th{text-align:center!important;padding:3px 6px!important;}
-.wb-compare .matrix thead th:first-child,.wb-compare .matrix tbody th{position:sticky;left:0;background:var(--wb-bg);text-align:left!important;z-index:1;min-width:120px;max-width:190px;}
+.wb-compare .matrix thead th:first-child,.wb-compare .matrix tbody th{position:sticky;left:0;background:var(--wb-bg);text-align:left!important;z-index:1;min-width:132px;max-width:190px;}
 .wb-compare .matrix small{display:block;font-size:11px;color:var(--wb-soft);}
 .wb-compare .is-better{background:color-mix(in srgb,var(--wb-c0) 17%,transparent);}
 .wb-compare .is-worse{background:color-mix(in srgb,var(--wb-c3) 17%,transparent);}
@@ -68,7 +68,9 @@ const COMPARE_CSS = `
 `;
 const FEW = 24, SQUARE = 14; // rows and cells drawn before one is asked
 const MARKS = { better: "\u25b2", worse: "\u25bc", "no difference shown": "=" };
-const signed = (x, digits) => (Number.isFinite(x) ? (x > 0 ? "+" : "") + fixed(x, digits) : "\u2013");
+const signed = (x, digits) => { const text = fixed(Math.abs(x), digits); return !Number.isFinite(x) ? text : `${Number(text) === 0 ? "" : x > 0 ? "+" : "\u2212"}${text}`; };
+/** A difference to three digits after the point, four where it is small. */
+const apartBy = (x) => signed(x, Math.abs(x) >= 10 ? 1 : Math.abs(x) >= 0.02 ? 3 : 4);
 const bound = (low, high, say) => (Number.isFinite(low) && Number.isFinite(high) ? `${say(low)} to ${say(high)}` : "no interval");
 const chance = (p) => (!Number.isFinite(p) ? "\u2013" : p < 0.001 ? "< 0.001" : fixed(p, 3));
 const seconds = (s) => (Number.isFinite(s) ? short(s) : "\u2013");
@@ -153,7 +155,7 @@ function render({ model, el }) {
     const naive = Number.isFinite(first.naiveValue) ? `; the best naive predictor has ${fixed(first.naiveValue)}` : "";
     const next = rows.find((r) => r.entry !== first.entry && !r.naive && Number.isFinite(r.value)), between = next && pair(first.entry, next.entry);
     if (!next) return rows.length < 2 ? `One entry only, ${first.name} with ${fixed(first.value)}${naive}: nothing to compare.` : `${value}${naive}.`;
-    const told = between ? `: ${between.verdict}, difference ${signed(between.difference, 4)} (${bound(between.low, between.high, (x) => signed(x, 4))})` : "";
+    const told = between ? `: ${between.verdict}, difference ${apartBy(between.difference)} (${bound(between.low, between.high, apartBy)})` : "";
     return `${value}${naive}. Next is ${next.name}${told}.`;
   }
 
@@ -178,15 +180,14 @@ function render({ model, el }) {
   }
 
   const alone = () => (seen.rows.length < 2 ? "One run only: nothing to compare." : "");
-  const uncompared = () => (seen.compared ? "" : `Compared by ${frame.header.compared.map((m) => frame.header.metrics[m].name).join(", ") || "no metric"} so far; choose that metric, or compare again by ${seen.kind.name}.`);
+  const uncompared = () => (!seen.kind.better ? `${seen.kind.name} is no merit by itself: it is neither paired nor ranked.` : seen.compared ? "" : `Compared by ${frame.header.compared.map((m) => frame.header.metrics[m].name).join(", ") || "no metric"} so far; choose that metric, or compare again by ${seen.kind.name}.`);
 
   function differences() {
     const { rows, pair, sets, between } = seen, why = alone() || uncompared() || (between.size ? "" : "No pair of these runs shares rows or folds: no difference can be had.");
-    const head = h("h4", { text: "Paired differences: row minus column" });
+    const head = h("h4", { text: "Paired differences: row minus column" }), paired = rows.filter((r) => rows.some((b) => pair(r.entry, b.entry)));
     if (why) return matrix.replaceChildren(head, gap(why));
-    const some = rows.slice(0, SQUARE), size = Math.max(...[...between.values()].map((p) => Math.abs(p.difference)).filter(Number.isFinite)), digits = size >= 1 ? 2 : size >= 0.1 ? 3 : 4;
-    const say = (x) => signed(x, digits), on = marked(), longest = Math.max(...[...between.values()].map((d) => bound(d.low, d.high, say).length));
-    const wordy = (matrix.clientWidth || 500) - 122 >= (14 + 6.1 * longest) * some.length; // is there room for intervals?
+    const some = paired.slice(0, SQUARE), say = apartBy, on = marked(), longest = Math.max(...[...between.values()].map((d) => bound(d.low, d.high, say).length));
+    const wordy = (matrix.clientWidth || 500) - 134 >= (14 + 6.1 * longest) * some.length; // is there room for intervals?
     const cells = (a) => some.map((b) => {
       if (a.entry === b.entry) return h("td", { class: "own", "aria-label": "itself" });
       const d = pair(a.entry, b.entry);
@@ -199,11 +200,11 @@ function render({ model, el }) {
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Paired differences" }, h("table", { class: "plain matrix" },
         h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "best first" }), ...some.map((b, i) => h("th", { scope: "col", title: b.name, "aria-label": b.name, text: String(i + 1) })))),
         h("tbody", {}, ...some.map((a, i) => h("tr", { class: on.has(a.name) ? "on" : null }, h("th", { scope: "row", class: a.naive ? "dim" : null, text: `${i + 1}. ${a.name}` }), ...cells(a)))))),
-      h("p", { class: "soft small pad", text: `\u25b2 row better, \u25bc row worse, = no difference shown; 95 % intervals${[...between.values()][0].paired ? `, ${[...between.values()][0].paired}` : ""}.${rows.length > SQUARE ? ` The best ${SQUARE} of ${rows.length}; all pairs are in the list.` : ""}` }),
-      ...(sets.length ? [h("p", { class: "soft small", text: `Not told apart: ${sets.map((set) => set.map((e) => frame.header.entries[e].name).join(" = ")).join("; ")}.` })] : []), pairsInWords(say));
+      h("p", { class: "soft small pad", text: `\u25b2 row better, \u25bc row worse, = no difference shown; 95 % intervals${[...between.values()][0].paired ? `, ${[...between.values()][0].paired}` : ""}.${paired.length > SQUARE ? ` The best ${SQUARE} of ${paired.length}; all pairs are in the list.` : ""}` }),
+      ...(sets.length ? [h("p", { class: "soft small", text: `Not told apart: ${sets.map((set) => set.map((e) => frame.header.entries[e].name).join(" = ")).join("; ")}.` })] : []), pairsInWords());
   }
 
-  function pairsInWords(say) {
+  function pairsInWords() {
     const { rows, pair } = seen, box = h("details", {}, h("summary", { class: "small", text: "All pairs with p values" })), inner = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All pairs" });
     box.append(inner);
     box.addEventListener("toggle", () => {
@@ -211,7 +212,7 @@ function render({ model, el }) {
       const found = rows.flatMap((a, i) => rows.slice(i + 1).map((b) => [a, b, pair(a.entry, b.entry)])).filter(([, , d]) => d);
       inner.append(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Entry", "against", "Difference", "95 % interval", "p", "p, Holm", "Verdict"].map((text, i) => h("th", { scope: "col", text, class: i > 1 && i < 6 ? "num" : null })))),
         h("tbody", {}, ...found.slice(0, 2000).map(([a, b, d]) => h("tr", {}, h("th", { scope: "row", text: a.name }), h("td", { class: "text", text: b.name }),
-          ...[say(d.difference), bound(d.low, d.high, say), chance(d.p), chance(d.holm)].map((text) => h("td", { class: "num", text })), h("td", { text: d.verdict }))))));
+          ...[apartBy(d.difference), bound(d.low, d.high, apartBy), chance(d.p), chance(d.holm)].map((text) => h("td", { class: "num", text })), h("td", { text: d.verdict }))))));
     });
     return box;
   }

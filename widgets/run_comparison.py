@@ -62,7 +62,7 @@ class RunComparison(anywidget.AnyWidget):
 
     def __init__(self, comparison: Any, selection: Selection | None = None, title: str = "", note: str = "") -> None:
         packed = self._take(comparison)
-        first = {"place": (self.places or [""])[0], "metric": self._leading}
+        first = {"place": self._fullest(self.places), "metric": self._leading}
         super().__init__(frame_bytes=packed, theme=theme(), title=title, note=note, **first)
         self.selection = Selection() if selection is None else selection
         self._hear()
@@ -82,12 +82,24 @@ class RunComparison(anywidget.AnyWidget):
         """The metric that is compared first, else the first one."""
         return next((m for m in self.comparison.metrics if m in self.metrics), (self.metrics or [""])[0])
 
+    def _fullest(self, places: list[str]) -> str:
+        """Of these places the one with most scores, the first of equals."""
+        counts = self.comparison.scores.group_by("study", "split").len()
+        known = {_comparison.key(study, split): n for study, split, n in counts.iter_rows()}
+        return max(places, key=lambda place: known.get(place, 0), default="")
+
+    def look_at(self, place: str) -> None:
+        """Show this place, or the fullest of those that were split off it: ``"... unseen subject (folds 5)"``."""
+        near = [p for p in self.places if p == place or p.startswith(f"{place} (")]
+        if near and self.place not in near:
+            self.place = self._fullest(near)
+
     def show(self, comparison: Any) -> None:
         """Another comparison in place of this one; study, split, metric and marks stay where it has them."""
         packed = self._take(comparison)
         with self.hold_sync():
             if self.place not in self.places:
-                self.place = (self.places or [""])[0]
+                self.place = self._fullest(self.places)
             if self.metric not in self.metrics:
                 self.metric = self._leading
             self.frame_bytes = packed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ BEGAN = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
 
 def history(names: Sequence[str] = ("response", "tuned"), each: int = 3, hostile: str = "") -> pl.DataFrame:
     """Runs of two studies: ``each`` a split and experiment, the newest still running; a nested run below each."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for study, split in planted_comparison.PLACES:
         for name in names:
             for i in range(each):
@@ -45,7 +45,7 @@ class Store:
     def __init__(self, runs: pl.DataFrame | Exception | None = None, slow: float = 0.0, hostile: str = "") -> None:
         self.runs = history(hostile=hostile) if runs is None else runs
         self.slow, self.hostile = slow, hostile
-        self.asked: list[tuple[list[str], str | None]] = []
+        self.asked: list[list[str]] = []
 
     def history(self) -> pl.DataFrame:
         """The listing, or what goes wrong with it."""
@@ -54,11 +54,11 @@ class Store:
             raise self.runs
         return self.runs
 
-    def compare(self, runs: Sequence[str], metric: str | None = None) -> Any:
-        """What is planted, for the places of these runs; two metrics at first, another when it is asked for."""
+    def compare(self, runs: Sequence[str], say: Callable[[float, str], None]) -> Any:
+        """What is planted, for the places of these runs."""
+        say(0.5, "half of it")
         time.sleep(self.slow)
-        self.asked.append((list(runs), metric))
+        self.asked.append(list(runs))
         assert isinstance(self.runs, pl.DataFrame)
         places = self.runs.filter(pl.col("run_id").is_in(list(runs))).select("study", "split").unique().rows()
-        metrics = ["normalised Pearson", "RMSE", *([metric] if metric else [])]
-        return planted_comparison.comparison(hostile=self.hostile, places=places, metrics=list(dict.fromkeys(metrics)))
+        return planted_comparison.comparison(hostile=self.hostile, places=places)

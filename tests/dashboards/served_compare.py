@@ -13,7 +13,7 @@ from widgets.dashboards.compare import page
 STORES = {
     "full": planted_runs.Store,
     "hostile": lambda: planted_runs.Store(hostile=HOSTILE),
-    "slow": lambda: planted_runs.Store(slow=1.5),
+    "slow": lambda: planted_runs.Store(slow=3.0),
     "empty": lambda: planted_runs.Store(planted_runs.history().clear()),
     "many": lambda: planted_runs.Store(planted_runs.history([f"sweep {i}" for i in range(1700)], each=2)),
     "broken": lambda: planted_runs.Store(pl.exceptions.ComputeError("the file is no database")),

@@ -59,7 +59,7 @@ def test_pairs_ranks_groups_and_parameters_cross() -> None:
 
 def test_what_is_in_sight_is_best_first_whichever_way_the_metric_is_good() -> None:
     board = RunComparison(planted.comparison())
-    assert (board.place, board.metric) == ("gdsc1 \u00b7 unseen subject", "normalised Pearson")
+    assert (board.place, board.metric) == (board.places[0], "normalised Pearson")
     assert board.metrics == ["normalised Pearson", "RMSE", "per-drug Pearson"]
     board.place = TREATMENT
     assert board.shown["entry"].to_list()[:2] == ["drug_response, members=5", "drug_response, members=1"]
@@ -122,3 +122,16 @@ def test_what_is_no_comparison_is_refused() -> None:
         board.metric = "RMS"
     with pytest.raises(traitlets.TraitError, match="place 'gdsc2' is not among"):
         board.place = "gdsc2"
+
+
+def test_of_several_places_the_fullest_is_shown_and_one_that_was_split_off_is_found() -> None:
+    plain = planted.comparison()
+    less = plain.scores.filter(~((pl.col("study") == "gdsc1") & (pl.col("entry") == "trees")))
+    split_off = pl.when(pl.col("split") == "unseen treatment").then(pl.lit("unseen treatment (folds 5)"))
+    named = less.with_columns(split=split_off.otherwise("split"))
+    board = RunComparison(dataclasses.replace(plain, scores=named))
+    assert board.place == SUBJECT
+    board.look_at(TREATMENT)
+    assert board.place == f"{TREATMENT} (folds 5)"
+    board.look_at("gdsc3 \u00b7 unseen subject")
+    assert board.place == f"{TREATMENT} (folds 5)"

@@ -10,20 +10,22 @@ from typing import Any
 import panel as pn
 
 LOOK_MS = 250
+Work = Callable[[Callable[[float, str], None]], Any]
 
 
 class Job:
-    """``work()`` on a thread of its own.
+    """``work(say)`` on a thread of its own; it may ``say(fraction, words)`` how far it is.
 
     Attributes
     ----------
+    fraction, doing : how far it is, and with what
     result : what it returned, when it is done and nothing went wrong
     error : what went wrong, in words; empty otherwise
     """
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Work) -> None:
         self.result: Any = None
-        self.error = ""
+        self.error, self.fraction, self.doing = "", 0.0, ""
         self._began = time.monotonic()
         self._work = work
         self._thread = threading.Thread(target=self._run, daemon=True, name="comparison")
@@ -31,10 +33,13 @@ class Job:
 
     def _run(self) -> None:
         try:
-            self.result = self._work()
+            self.result = self._work(self._say)
         except Exception as error:  # a page must say what is wrong, not die of it
             ours = type(error).__module__.startswith("workbench")  # then the message says all there is to say
             self.error = str(error) if ours else f"{type(error).__name__}: {error}"
+
+    def _say(self, fraction: float, doing: str) -> None:
+        self.fraction, self.doing = fraction, doing
 
     @property
     def done(self) -> bool:
@@ -60,7 +65,7 @@ class Desk:
         self._watch: Any = None
 
     def start(
-        self, work: Callable[[], Any], ended: Callable[[Job], None], going: Callable[[Job], None], patience: float = 0.2
+        self, work: Work, ended: Callable[[Job], None], going: Callable[[Job], None], patience: float = 0.2
     ) -> None:
         """Begin; ``going`` is called while it runs, ``ended`` once, both where the page may be changed.
 

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 FINISHED = "FINISHED"
+FIRST = 20  # so many are compared before anything is ticked
 
 
 def experiments(history: pl.DataFrame) -> pl.DataFrame:
@@ -31,10 +32,10 @@ def among(runs: pl.DataFrame, study: str | None, split: str | None = None) -> pl
     return runs.filter(**{"study": study} | ({} if split is None else {"split": split}))
 
 
-def newest(runs: pl.DataFrame) -> list[str]:
-    """Run ids of the newest finished run of each experiment."""
+def newest(runs: pl.DataFrame, most: int = FIRST) -> list[str]:
+    """Run ids of the newest finished run of each experiment, of the newest ``most`` experiments."""
     finished = runs.filter(pl.col("status") == FINISHED)
-    return finished.unique("experiment", keep="first", maintain_order=True)["run_id"].to_list()
+    return finished.unique("experiment", keep="first", maintain_order=True)["run_id"].head(most).to_list()
 
 
 def first_place(runs: pl.DataFrame) -> tuple[str, str] | None:

@@ -7,7 +7,7 @@ names the place: ``/compare?study=gdsc2&split=unseen subject``. Reading and comp
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import panel as pn
@@ -27,6 +27,7 @@ from widgets.run_comparison import RunComparison
 from workbench.text import nearest
 
 FIRST_RUN = "workbench run experiments/response_gdsc2_unseen-subject.toml"
+LEADING = "normalised Pearson"  # the metric that orders the entries
 LISTED = 50  # runs with a link below the comparison
 
 
@@ -39,12 +40,12 @@ class Store:
 
         return index.history()
 
-    def compare(self, runs: Sequence[str], metric: str | None = None) -> Any:
-        """The comparison of these runs; ``metric`` among what is compared."""
-        from workbench import comparison
+    def compare(self, runs: Sequence[str], say: Callable[[float, str], None]) -> Any:
+        """The comparison of these runs by every metric; ``say`` is told how far it is."""
+        from workbench import comparison, score
 
-        more = {} if metric is None else {"metric": metric}
-        return comparison.compare(list(runs), **more)
+        metrics = sorted(score.BETTER, key=lambda m: m != LEADING)
+        return comparison.compare(list(runs), metric=metrics, say=say)
 
 
 class ComparePage(pn.viewable.Viewer):
@@ -52,7 +53,7 @@ class ComparePage(pn.viewable.Viewer):
 
     Parameters
     ----------
-    store : anything with ``history()`` and ``compare(runs, metric)``; by default the runs of this workbench
+    store : anything with ``history()`` and ``compare(runs, say)``; by default the runs of this workbench
     """
 
     study: Any = param.Selector(default=None, objects=[None], doc="Study of the runs in sight")
@@ -69,6 +70,8 @@ class ComparePage(pn.viewable.Viewer):
         self._compared: list[str] = []
         self._reader, self._comparer = Desk(), Desk()
         self._studies, self._splits = picker(self, "study", "Study"), picker(self, "split", "Split")
+        for control in (self._studies, self._splits):  # beside each other where there is room
+            control.styles = {"flex": "1 1 240px"}
         self._again = pmui.Button(label="Look for new runs", variant="outlined", width=180, height=52, margin=(12, 10))
         self._go = pmui.Button(label="Compare", variant="contained", width=260, margin=(4, 10))
         self._csv = pmui.FileDownload(
@@ -76,9 +79,10 @@ class ComparePage(pn.viewable.Viewer):
             embed=False, auto=True,
         )  # fmt: skip
         self._remark, self._state, self._links = html(Markup("")), html(Markup("")), html(Markup(""))
-        self._room = pn.Column(sizing_mode="stretch_width")
+        # Panel caps a column at the height of the window; what is taller would lie over what comes after it
+        self._room = pn.Column(sizing_mode="stretch_width", styles={"max-height": "none"})
         self._above = pn.Column(
-            pn.Row(self._studies, self._splits, self._again, sizing_mode="stretch_width"),
+            pn.FlexBox(self._studies, self._splits, self._again, sizing_mode="stretch_width"),
             _mirror.in_panel(self.list, margin=(4, 10)),
             self._go,
             sizing_mode="stretch_width", visible=False,
@@ -95,9 +99,9 @@ class ComparePage(pn.viewable.Viewer):
     def refresh(self) -> None:
         """Read which runs there are, again; what is in sight stays if it is still there."""
         self._reader.start(
-            lambda: listing.experiments(self.store.history()),
+            lambda _: listing.experiments(self.store.history()),
             self._read,
-            lambda job: self._say(f"Reading the runs \u2026 {job.seconds:.0f} s"),
+            lambda job: self._say("Reading the runs", job),
         )
 
     def open(self, study: str, split: str = "") -> None:
@@ -115,7 +119,7 @@ class ComparePage(pn.viewable.Viewer):
             self._above.visible = False
             self._state.object = nothing_yet()
             return
-        self._say("")
+        self._say()
         self._above.visible = True
         self._arrive()
 
@@ -173,8 +177,8 @@ class ComparePage(pn.viewable.Viewer):
         )
         self._go.disabled = not n
 
-    def compare(self, metric: str | None = None) -> None:
-        """Compare the ticked runs, beside the page; ``metric`` among what is compared."""
+    def compare(self) -> None:
+        """Compare the ticked runs, beside the page."""
         chosen = self.list.chosen
         if not chosen:
             self._comparer.stop()
@@ -183,39 +187,30 @@ class ComparePage(pn.viewable.Viewer):
             self._clear(problem(f"No run is ticked. {why}"))
             return
         place = f"{self.study} \u00b7 {self.split}"
-        what = f"{len(chosen):,} {'run' if len(chosen) == 1 else 'runs'}" + (f" by {metric}" if metric else "")
+        what = f"{len(chosen):,} {'run' if len(chosen) == 1 else 'runs'}"
         self._comparer.start(
-            lambda: self.store.compare(chosen, metric),
-            lambda job: self._show(job, chosen, place, metric),
-            lambda job: self._say(f"Comparing {what} \u2026 {job.seconds:.0f} s"),
+            lambda say: self.store.compare(chosen, say),
+            lambda job: self._show(job, chosen, place),
+            lambda job: self._say(f"Comparing {what}", job),
         )
 
-    def _show(self, job: Job, chosen: list[str], place: str, metric: str | None) -> None:
+    def _show(self, job: Job, chosen: list[str], place: str) -> None:
         if job.error:
             self._clear(problem(f"These runs cannot be compared: {job.error}"))
             return
-        self._say("")
+        self._say()
         self._compared = chosen
         if self.board is None:
             self.board = RunComparison(job.result)
-            self.board.observe(self._other_metric, "metric")
         else:
             self.board.show(job.result)
         self.board.title = f"Runs compared: {place}"
-        if place in self.board.places:
-            self.board.place = place
-        if metric is not None and metric in self.board.metrics:
-            self.board.metric = metric
+        self.board.look_at(place)
         if not self._room.objects:
             self._room.objects = [_mirror.in_panel(self.board, margin=(4, 10))]
         self._csv.visible = not self.board.comparison.scores.is_empty()
         self._tell_links()
         self._ticks()
-
-    def _other_metric(self, change: Any) -> None:
-        """A metric of which pairs and ranks were not made yet: make them."""
-        if self.board is not None and change["new"] and change["new"] not in self.board.comparison.metrics:
-            self.compare(metric=change["new"])
 
     def _clear(self, said: Markup) -> None:
         self._state.object = said
@@ -228,9 +223,15 @@ class ComparePage(pn.viewable.Viewer):
         self.board, self._compared = None, []
         self._ticks()
 
-    def _say(self, text: str) -> None:
-        bar = tag("progress", aria_label=text, style="width:100%")
-        self._state.object = tag("div", tag("p", text, role="status"), bar) if text else Markup("")
+    def _say(self, text: str = "", job: Job | None = None) -> None:
+        """That work goes on, and how far it is; without words, that none does."""
+        if job is None:
+            self._state.object = Markup("")
+            return
+        said = f"{text} \u2026 {job.seconds:.0f} s" + (f": {job.doing}" if job.doing else "")
+        share = f"{100 * job.fraction:.0f}" if job.fraction else None
+        bar = tag("progress", max="100", value=share, aria_label=text, style="width:100%")
+        self._state.object = tag("div", tag("p", said, role="status"), bar)
 
     def _tell_links(self) -> None:
         from workbench import home
