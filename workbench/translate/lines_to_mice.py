@@ -51,8 +51,8 @@ def from_lines(
 ) -> pl.DataFrame:
     """Ridges on the mutations of cell lines, applied to the patients' tumours: one row a shared drug, and "all".
 
-    Columns: treatment, drug, patients, responders, lines_pearson, concordance, low, high. No patient's response was used
-    to fit, so none is held out; pairs are within a treatment and a tumour type: what a mutation adds to both.
+    Columns: treatment, drug, patients, responders, lines_pearson, concordance, low, high. No patient's response was
+    used to fit, so none is held out; pairs are within a treatment and a tumour type: what a mutation adds to both.
 
     Parameters
     ----------
