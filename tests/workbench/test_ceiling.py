@@ -172,6 +172,12 @@ def test_what_is_peculiar_to_a_screen_raises_the_share_there_alone() -> None:
     assert row["corrected_elsewhere_low"] < truth < row["corrected_elsewhere_high"]
 
 
+def seen_there(other: np.ndarray, what: np.ndarray) -> np.ndarray:
+    """The part of ``what`` that goes with ``other``."""
+    other = other - other.mean()
+    return what.mean() + other * (other @ what) / (other @ other)
+
+
 def faults(parts: dict[str, np.ndarray]) -> None:
     draw = np.random.default_rng(6)
     n = len(parts["value"])
@@ -182,6 +188,9 @@ def faults(parts: dict[str, np.ndarray]) -> None:
     seen, noise = parts["value"][:, 3], draw.normal(size=n)
     noise -= seen * (noise @ seen) / (seen @ seen)
     parts["other_value"][:, 3] = 0.16 * seen / seen.std() + noise  # agreement above 0, under the floor
+    error = parts["value"][:, 4] - parts["other_value"][:, 4] / 2  # what only this screen saw, and the model learnt
+    error -= seen_there(parts["other_value"][:, 4], error)
+    parts["predicted"][:, 4] = error
 
 
 def test_drugs_that_fail_are_named_and_the_two_reasons_told_apart() -> None:
@@ -191,7 +200,8 @@ def test_drugs_that_fail_are_named_and_the_two_reasons_told_apart() -> None:
     assert said["drug 0"] == "nobody predicts it, and the screens do not agree on it"
     assert said["drug 1"] == "nobody predicts it"
     assert said["drug 2"] == said["drug 3"] == "predicted here, but the screens do not agree on it"
-    assert {said[d] for d in DRUGS[4:]} == {"predicted"}
+    assert said["drug 4"] == "predicted here, but not in the other study"
+    assert {said[d] for d in DRUGS[5:]} == {"predicted"}
     rows = {r["treatment"]: r for r in shares.iter_rows(named=True) if r["treatment"]}
     for drug in ("drug 0", "drug 2"):
         assert rows[drug]["reason"] == "the interval of the agreement includes 0"
@@ -311,7 +321,7 @@ def test_shares_and_verdicts_as_text() -> None:
     assert "nothing to correlate: drug_mean" in told and "ridge" in told and "(two)" in told
     assert f"{whole(shares)['corrected']:.3f}" in told
     drugs = shown.of_drugs(ceiling.verdicts(shares), most=2)
-    assert "4  predicted\n" in drugs and "drug 1: nobody predicts it (best ridge" in drugs and "and 2 more" in drugs
+    assert "3  predicted\n" in drugs and "drug 1: nobody predicts it (best ridge" in drugs and "and 3 more" in drugs
 
 
 # --- the real screens ------------------------------------------------------------------------------------------------

@@ -200,35 +200,41 @@ def _joined(answered: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def verdicts(shares: pl.DataFrame) -> pl.DataFrame:
-    """One row a drug: does anyone predict it, do the screens agree on it, and who does best?
+    """One row a drug: does anyone predict it, here and in the other study; do the screens agree on it; who does best?
 
     "Nobody predicts it": no predictor's interval lies above 0. "The screens do not agree on it": their agreement's
-    interval includes 0, or it is under ``FLOOR``. The two are different failures, of the models and of the assay. Of
-    a drug that is predicted here though the screens do not agree, look whether it is the screen that was learnt.
+    interval includes 0, or it is under ``FLOOR``. The two are different failures, of the models and of the assay. What
+    is predicted here though the screens do not agree, or though nobody predicts it there, may be the screen.
 
     Returns
     -------
-    frame treatment, verdict, predicted (Boolean), agree (Boolean, null where not known), predictor, score, low, high
-    and elsewhere of the one with the highest score, agreement, agreement_low, agreement_high
+    frame treatment, verdict, predicted (Boolean), there and agree (Boolean, null where the other study has too few of
+    its lines), predictor, score, low, high and elsewhere of the one with the highest score, agreement, agreement_low,
+    agreement_high
     """
     drugs = shares.filter(pl.col("treatment").is_not_null())
     best = drugs.sort("score", descending=True, nulls_last=True).unique("treatment", keep="first", maintain_order=True)
-    anyone = drugs.group_by("treatment").agg((pl.col("low") > 0).fill_null(False).any().alias("predicted"))
+    judged = pl.col("elsewhere").is_not_null()
+    anyone = drugs.group_by("treatment").agg(
+        (pl.col("low") > 0).fill_null(False).any().alias("predicted"),
+        pl.when(judged.any()).then(((pl.col("elsewhere_low") > 0) & judged).fill_null(False).any()).alias("there"),
+    )
     agree = pl.when(pl.col("agreement").is_not_null()).then(
         (pl.col("agreement_low") > 0).fill_null(False) & (pl.col("agreement") >= FLOOR)
     )
-    said, apart = pl.col("predicted"), pl.col("agree") == False  # noqa: E712
+    said, apart = pl.col("predicted"), ~pl.col("agree").fill_null(True)
     return (
         best.join(anyone, on="treatment")
         .with_columns(agree.alias("agree"))
         .with_columns(
             pl.when(said & apart).then(pl.lit("predicted here, but the screens do not agree on it"))
+            .when(said & ~pl.col("there").fill_null(True)).then(pl.lit("predicted here, but not in the other study"))
             .when(said).then(pl.lit("predicted"))
             .when(apart).then(pl.lit("nobody predicts it, and the screens do not agree on it"))
             .otherwise(pl.lit("nobody predicts it"))
             .alias("verdict")
         )
-        .select("treatment", "verdict", "predicted", "agree", "predictor", "score", "low", "high", "elsewhere",
+        .select("treatment", "verdict", "predicted", "there", "agree", "predictor", "score", "low", "high", "elsewhere",
                 "agreement", "agreement_low", "agreement_high")
         .sort("treatment")
     )  # fmt: skip

@@ -138,7 +138,11 @@ def of_drugs(named: pl.DataFrame, most: int = 30) -> str:
         lines.append(f"  {n:>5}  {verdict}")
     failing = named.filter(pl.col("verdict") != "predicted").sort("verdict", "treatment")
     for r in failing.head(most).iter_rows(named=True):
-        agreed = "" if r["agreement"] is None else f", the screens agree at {r['agreement']:.2f}"
+        agreed = (
+            ""
+            if r["agreement"] is None
+            else f", there {_number(r['elsewhere'])}, the screens agree at {r['agreement']:.2f}"
+        )
         lines.append(f"    {r['treatment']}: {r['verdict']} (best {r['predictor']} {_number(r['score'])}{agreed})")
     if failing.height > most:
         lines.append(f"    ... and {failing.height - most} more (--json has all)")
