@@ -17,6 +17,7 @@ MOST = (
 )
 SAME = 1e-6  # of two spellings of one measured value
 NOT_SHARED = "measured in both studies on fewer than five lines"
+UNREPEATED = "predicted here, and measured nowhere else"
 NO_SCORE = "fewer than five answers in every fold"
 ZERO = "the interval of the agreement includes 0"
 
@@ -229,6 +230,7 @@ def verdicts(shares: pl.DataFrame) -> pl.DataFrame:
         .with_columns(
             pl.when(said & apart).then(pl.lit("predicted here, but the screens do not agree on it"))
             .when(said & ~pl.col("there").fill_null(True)).then(pl.lit("predicted here, but not in the other study"))
+            .when(said & pl.col("agree").is_null()).then(pl.lit(UNREPEATED))
             .when(said).then(pl.lit("predicted"))
             .when(apart).then(pl.lit("nobody predicts it, and the screens do not agree on it"))
             .otherwise(pl.lit("nobody predicts it"))

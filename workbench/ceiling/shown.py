@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from workbench import ceiling
+from workbench.ceiling._shares import UNREPEATED
 from workbench.study import Study, find
 
 OTHER = {"gdsc2": "gdsc1"}  # the study to compare with, where none is named; else gdsc2
@@ -136,7 +137,7 @@ def of_drugs(named: pl.DataFrame, most: int = 30) -> str:
     lines = ["\ndrugs"]
     for verdict, n in named["verdict"].value_counts(sort=True).iter_rows():
         lines.append(f"  {n:>5}  {verdict}")
-    failing = named.filter(pl.col("verdict") != "predicted").sort("verdict", "treatment")
+    failing = named.filter(~pl.col("verdict").is_in(["predicted", UNREPEATED])).sort("verdict", "treatment")
     for r in failing.head(most).iter_rows(named=True):
         agreed = (
             ""
