@@ -219,7 +219,11 @@ def test_a_sample_is_told_what_to_measure_next(capsys: pytest.CaptureFixture[str
     assert assays_command.main(["gaps", "--sample", some(study, *NAMES)]) == 0
     assert "lacks none of the modalities" in capsys.readouterr().out
     assert assays_command.main(["gaps", "--sample", some(study, "expression", "mutation")]) == 0
-    assert "the interval of the best one includes zero" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "the interval of the best one includes zero" in told and "shown to help with any one drug" in told
+    assert assays_command.main(["gaps", "--sample", sample, "--drugs", "drug 3"]) == 0
+    told = capsys.readouterr().out
+    assert "mutation is expected to help" in told and "  drug 3 " in told and "  drug 2 " not in told
 
 
 def test_the_samples_own_responses_take_no_part() -> None:

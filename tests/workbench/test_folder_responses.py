@@ -112,6 +112,8 @@ def test_pairs_of_drugs_have_names_from_their_numbers(tmp_path: Path) -> None:
     pair = study.treatments.filter(treatment="5-FU + ABT-888").row(0, named=True)
     assert (pair["drug_a"], pair["drug_b"], pair["compound"]) == ("5-FU", "ABT-888", None)
     assert pair["compound_a"] == "GHASVSINZRGABV" and pair["compound_b"] == "JNAHVYVRKWKWKQ"
+    smiles = {r["name"]: r["isosmiles"] for r in rows(folder / "drug_smiles.csv")}
+    assert (pair["smiles_a"], pair["smiles_b"]) == (smiles["5-FU"], smiles["ABT-888"])
 
 
 def test_a_partly_broken_folder(tmp_path: Path) -> None:

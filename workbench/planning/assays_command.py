@@ -75,7 +75,11 @@ def shown(sample: str, values: pl.DataFrame, drugs: list[str]) -> str:
         if unknown := [d for d in drugs if d not in known]:
             raise ValueError(f"no value for {unknown[0]!r}: it is no drug of the study, or too few lines have it.")
         each = each.filter(pl.col("treatment").is_in(drugs))
-    out += ["", f"Drugs that {first['modality']} helps{'' if drugs else ' most'} ({first['unit']}):"]
+    else:
+        each = each.filter(pl.col("low") > 0)
+    if not each.height:
+        return "\n".join([*out, f"Nor is {first['modality']} shown to help with any one drug."])
+    out += ["", f"Drugs that {first['modality']} {'is expected to help' if drugs else 'helps most'} ({first['unit']}):"]
     for row in each.head(len(drugs) or SHOWN).iter_rows(named=True):
         interval = f"{row['expected']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         out.append(f"  {row['treatment']:<24} {row['before']:.3f} -> {row['after']:.3f}, less by {interval}")
