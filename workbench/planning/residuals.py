@@ -1,7 +1,8 @@
 """What a predictor gets wrong about lines it has not seen, from training rows only.
 
 A predictor that knows its own left-out answers in closed form says so by ``left_out_`` (subjects, treatments, matrix),
-as ridge does; a treatment's mean without one line is a matter of arithmetic. Any other is fitted on parts of the training rows and asked about the part it did not see.
+as ridge does; a treatment's mean without one line is a matter of arithmetic. Any other is fitted on parts of the
+training rows and asked about the part it did not see.
 """
 
 from __future__ import annotations
