@@ -208,6 +208,18 @@ def test_a_small_kind_falls_back_to_the_next_coarser_one() -> None:
     assert set(told["kind"]) == {"all rows"} and told["high"].is_finite().all()
 
 
+def test_where_there_are_few_groups_in_all_a_coarser_kind_would_bring_no_more() -> None:
+    """Fifteen tissues: a drug tried on twelve of them keeps its own intervals, one tried on eleven does not."""
+    train = rows(15, 3, 2, loud=5.0).filter(
+        (pl.col("treatment") != "drug 2") | pl.col("subject").is_in([f"line {i}" for i in range(11)])
+    )
+    train = train.filter((pl.col("treatment") != "drug 1") | pl.col("subject").is_in([f"line {i}" for i in range(12)]))
+    made = Conformal(Zero).calibrate(Zero(), LeftOut(train, ()))
+    told = made.around(rows(1, 3, 3), Zero().predict(None, rows(1, 3, 3)))
+    assert told["kind"].to_list() == ["drug 0", "drug 1", "all rows"]
+    assert told["groups"].to_list() == [15, 12, 15]
+
+
 def test_difficulty_widens_where_a_tissue_is_harder() -> None:
     def harder(frame: pl.DataFrame) -> pl.DataFrame:
         times = pl.when(pl.col("tissue") == "tissue 1").then(3.0).otherwise(1.0)

@@ -17,6 +17,7 @@ from workbench.trust._left_out import CalibrationError
 from workbench.trust._quantiles import effective, least_groups, quantile, upper
 
 ALL = "all rows"
+MOST_OF = 0.8  # a kind that has so many of all groups is not small, however few they are
 
 
 def intervals(
@@ -37,7 +38,8 @@ def intervals(
     rows : calibration rows: the keys of ``by``, group, part, score (|residual| / difficulty), weight
     pairs : rows to come: the keys of ``by``, scale (their difficulty) and weight
     centres : (m,) what one predictor says of the pairs, or (m, parts) for CV+
-    fewest : groups that a kind needs to be calibrated by itself; never fewer than make a finite interval
+    fewest : groups that a kind needs to be calibrated by itself, or four in five of all there are; never fewer than
+        make a finite interval
     grouped : every group weighs alike in a kind, however many rows it has
     weighted : weights are density ratios: effective groups are counted, and where even all rows are too few the
         interval is infinite rather than wrong
@@ -61,7 +63,8 @@ def intervals(
             f"a {level:.0%} interval takes at least {least} calibration groups; found {known}. "
             "Hold smaller groups out, take more of them, or ask for a lower level."
         )
-    fewest = max(fewest, least)
+    # where there are few groups in all (fifteen tissues), a coarser kind has hardly more of them than a finer one
+    fewest = max(min(fewest, int(np.ceil(MOST_OF * known))), least)
     m = pairs.height
     out = {"low": np.full(m, -np.inf), "high": np.full(m, np.inf), "groups": np.zeros(m)}
     kind = np.full(m, ALL, dtype=object)

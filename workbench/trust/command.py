@@ -58,35 +58,40 @@ def of_run(name: str, by: tuple[str, ...], predictors: list[str] | None = None) 
     if predictors and (odd := [p for p in predictors if p not in known]):
         raise ValueError(f"run {run.name!r} has no predictor {odd[0]!r}.{nearest(odd[0], known)} It has: {known}.")
     scored = scored.filter(pl.col("predictor").is_in(predictors or known))
-    return coverage.table(scored, by, distance=_distance(run, scored) if "distance" in by else None)
+    distance, why = _distance(run, scored) if "distance" in by else (None, "")
+    if why:
+        sys.stderr.write(f"not by distance: {why}\n")
+    return coverage.table(scored, by, distance=distance)
 
 
-def _distance(run: Any, scored: pl.DataFrame) -> dict[str, float] | None:
-    """Distance of each test line from the lines that taught its fold; None where the run's study is not at hand."""
+def _distance(run: Any, scored: pl.DataFrame) -> tuple[dict[str, float] | None, str]:
+    """Distance of each test line from the lines that taught its fold; or nothing, and why."""
     from workbench.study import Study, StudyError, find
     from workbench.trust import shift
     from workbench.trust._left_out import CalibrationError
 
     if run.split not in ("unseen subject", "unseen tissue"):
-        return None  # where the line was seen with other drugs, it is at no distance
+        return None, f"{run.split!r} has seen its lines with other drugs."
     try:
         study = Study.open(find(run.study))
-    except (StudyError, LookupError, OSError, ValueError):
-        return None
-    if study.digest != run.study_digest or "expression" not in study.modalities:
-        return None
+    except (StudyError, LookupError, OSError, ValueError) as error:
+        return None, str(error)
+    if study.digest != run.study_digest:
+        return None, f"study {study.name!r} is not the one of the run any more (digest {study.digest[:12]})."
+    if "expression" not in study.modalities:
+        return None, f"study {study.name!r} has no expression."
     folds = scored.select(pl.col("subject").cast(pl.String), "fold").unique().sort("fold", "subject")
     everyone = set(folds["subject"])
     out: dict[str, float] = {}
     if folds["fold"].n_unique() < 2:
-        return None  # one fold of a run does not say who the training lines were
+        return None, "one fold alone does not say which lines taught it."
     for _, part in folds.group_by("fold", maintain_order=True):
         tested = part["subject"].to_list()
         try:
             out |= shift.distances(study.sealed(), sorted(everyone - set(tested)), tested)
-        except CalibrationError:
-            return None
-    return out
+        except CalibrationError as error:
+            return None, str(error)
+    return out, ""
 
 
 def text(table: pl.DataFrame, most: int | None = SHOWN) -> str:
