@@ -29,10 +29,11 @@ KINDS = {  # of each modality
 CONTEXT = "context"
 FACTS = ("tissue", "subtissue", "tcga", "msi")
 FEWEST = 2  # training samples that an event needs
+CARRIERS = {"expression": 1, "driver_events": 6, "mutation": 10}  # that a feature needs for an effect of its own
 
 
 class SampleKernels:
-    """Fit with ``learn``; then ``of`` gives every kernel between any samples and the training samples."""
+    """Fit with ``learn``; then ``of`` gives every kernel between what ``read`` gives and the training samples."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = list(names)  # of modalities
@@ -82,8 +83,10 @@ class SampleKernels:
 
     # ---- applying -------------------------------------------------------------------------------------------------
 
-    def of(self, study, subjects: list[str], without: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """{kernel: (len(subjects), n)} to the training samples, and which subjects have any modality."""
+    def read(
+        self, study, subjects: list[str], without: tuple[str, ...] = ()
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """What the study measured of these subjects: {modality: (n, f)} and {modality: is it there? (n,)}."""
         raw: dict[str, np.ndarray] = {}
         there: dict[str, np.ndarray] = {}
         for m in self.names:
@@ -96,11 +99,44 @@ class SampleKernels:
                         f"{m!r} has other columns than the predictor was fitted on; use the study of its run."
                     )
                 raw[m], there[m] = block.rows(subjects)
-        known = np.stack([there[m] for m in self.names], axis=1).any(1)
         if self.facts:
             raw[CONTEXT] = self._context(_facts(study, subjects))
             there[CONTEXT] = np.ones(len(subjects), dtype=bool)
-        return self._kernels(raw, there), known
+        return raw, there
+
+    def known(self, there: dict[str, np.ndarray]) -> np.ndarray:
+        """Which samples have any modality."""
+        return np.stack([there[m] for m in self.names], axis=1).any(1)
+
+    def of(self, raw: dict[str, np.ndarray], there: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """{kernel: (samples, n)} of what ``read`` gave to the training samples."""
+        return self._kernels(raw, there)
+
+    def markers(self) -> list[tuple[str, int]]:
+        """(modality, column) of every feature that may have an effect of its own: carried by enough samples."""
+        return [
+            (m, int(j))
+            for m, fewest in CARRIERS.items()
+            if m in self.names
+            for j in np.flatnonzero((self.state[f"{m}.values"] != 0).sum(0) >= fewest)
+        ]
+
+    def features(
+        self, markers: list[tuple[str, int]], raw: dict[str, np.ndarray], there: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        """Those features in standard deviations, 0 where not measured: (samples, markers)."""
+        rows = len(next(iter(raw.values())))
+        out = np.zeros((rows, len(markers)))
+        for m in dict.fromkeys(m for m, _ in markers):
+            at = [i for i, (name, _) in enumerate(markers) if name == m]
+            columns = [markers[i][1] for i in at]
+            out[:, at] = self._standard(m, raw[m], columns) * there[m][:, None]
+        return out
+
+    def training(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The training samples as ``read`` would give them."""
+        keys = [*self.names, *([CONTEXT] if self.facts else [])]
+        return {k: self.state[f"{k}.values"] for k in keys}, {k: self.state[f"{k}.there"] for k in keys}
 
     def _kernels(
         self, raw: dict[str, np.ndarray] | None, there: dict[str, np.ndarray] | None, learning: bool = False
@@ -149,8 +185,9 @@ class SampleKernels:
         filled = np.where(np.isnan(values), self.state["expression.mean"], values)
         return rankdata(filled, axis=1) / max(values.shape[1], 1)
 
-    def _standard(self, key: str, values: np.ndarray) -> np.ndarray:
-        z = (values.astype(np.float64) - self.state[f"{key}.mean"]) * self.state[f"{key}.inverse"]
+    def _standard(self, key: str, values: np.ndarray, columns: Any = slice(None)) -> np.ndarray:
+        mean, inverse = self.state[f"{key}.mean"][columns], self.state[f"{key}.inverse"][columns]
+        z = (values[:, columns].astype(np.float64) - mean) * inverse
         return np.nan_to_num(z, nan=0.0)
 
     def _distance(self, key: str, a: np.ndarray, b: np.ndarray, mine: np.ndarray, learning: bool) -> np.ndarray:
@@ -178,10 +215,6 @@ class SampleKernels:
             for value in known
         ]
         return np.array(columns).T
-
-    def among(self) -> dict[str, np.ndarray]:
-        """{kernel: (n, n)} among the training samples."""
-        return self._kernels(None, None, learning=False)
 
     def standard(self, m: str) -> tuple[np.ndarray, np.ndarray]:
         """Standardised values (n, f) of the training samples in modality ``m``, and which of them have it."""

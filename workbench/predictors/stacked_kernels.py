@@ -1,15 +1,18 @@
 """How strongly does a sample respond to a compound? Stacked kernel ridges on every measurement of the sample.
 
-    y_sd = o_d + sum_q w_qd f_q(s, d),     f_q = kernel ridge on mix q of the sample kernels (_sample_kernels.py)
+    y_sd = o_d + x_s . b_d + sum_q w_qd f_q(s, d),     f_q = kernel ridge on mix q of the kernels of _sample_kernels.py
 
 1  Responses that were not measured are completed: a left-out prediction plus what the sample's other residuals say of
    it (nn/completion.py), so that every drug learns from every training sample.
-2  Each mix is fitted to the principal patterns of response across drugs, one penalty a pattern, by left-out error; the
+2  b_d: the few single genes and events whose effect on the drug stands out above what a kernel explains; as many pass
+   as would let one in by chance among all genes and drugs (nn/fixed_effects.py).
+3  Each mix is fitted to the principal patterns of response across drugs, one penalty a pattern, by left-out error; the
    patterns lend weakly measured drugs what the others show. A mix is a sum of kernels, fixed beforehand.
-3  w_qd >= 0 are weights of left-out predictions (Breiman 1996, Machine Learning 24:49-64), drawn for each drug towards
+4  w_qd >= 0 are weights of left-out predictions (Breiman 1996, Machine Learning 24:49-64), drawn for each drug towards
    those that serve all drugs. Where whole tissues are unseen, tissues are what is left out.
 
-Everything is linear in the kernels, so the predictor is one matrix of dual weights for each kernel. For a line seen in
+Weights and intervals come from responses whose own part of the lines had no say in which genes were chosen. Everything
+is linear in the kernels, so the predictor is one matrix of dual weights for each kernel. For a line seen in
 training with other drugs (unseen pair) the answer is its completed response.
 """
 
@@ -20,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from workbench.nn import completion, spectral_ridge
+from workbench.nn import completion, fixed_effects, spectral_ridge
 from workbench.predictors import answer
 from workbench.predictors._pairs import matrix, positions
 from workbench.predictors._sample_kernels import KINDS, SampleKernels
@@ -47,14 +50,16 @@ class StackedKernels:
     ----------
     modalities : subject modalities to use, of those the study has
     shrinkage : how firmly a drug's weights are held to the common ones, as a share of its predictions' power
-    parts : in how many parts measured pairs are held out for the intervals of completed responses
+    false_markers : single features expected to enter by chance, over all drugs; 0 lets none in
+    parts : in how many parts lines are held out of the choice of genes, and pairs for intervals of completed responses
     seed : of those parts
     """
 
     DEFAULTS: ClassVar[dict[str, Any]] = {
         "modalities": ("expression", "mutation", "copy_number", "driver_events"),
         "shrinkage": 0.3,
-        "parts": 8,
+        "false_markers": 1.0,
+        "parts": 5,
         "seed": 0,
     }
 
@@ -90,22 +95,27 @@ class StackedKernels:
         filled = self._completed(mixes[0][0], y - base, groups)
         level = filled.mean(0)
         filled -= level
-        patterns = np.linalg.svd(filled, full_matrices=False)[2]
+        if report is not None:
+            report(0.3, "single genes and events")
+        own, seen_apart = self._single_effects(mixes[0][0], filled, groups)
+        patterns = np.linalg.svd(filled - own, full_matrices=False)[2]
         duals, left_out = [], []
         for i, (kernel, _) in enumerate(mixes):
-            dual, out, _ = spectral_ridge.fit(kernel, filled @ patterns.T, groups=groups)
+            dual, out, _ = spectral_ridge.fit(kernel, (filled - own) @ patterns.T, groups=groups)
+            if self.markers_:  # weights and intervals are learnt where no line chose its own genes
+                out = spectral_ridge.fit(kernel, (filled - seen_apart) @ patterns.T, groups=groups)[1]
             duals.append(dual @ patterns)
             left_out.append(out @ patterns)
             if report is not None:
-                report(0.3 + 0.6 * (i + 1) / len(mixes), f"kernel {i + 1} of {len(mixes)}")
-        weights = _stack(np.stack(left_out), y - base - level, self.params["shrinkage"])
+                report(0.5 + 0.5 * (i + 1) / len(mixes), f"kernel {i + 1} of {len(mixes)}")
+        weights = _stack(np.stack(left_out), y - base - level - seen_apart, self.params["shrinkage"])
         self.offset_ = base + level
         self.duals_ = {kind: np.zeros((len(subjects), len(self.treatments_))) for kind in among}
         for (_, mix), dual, weight in zip(mixes, duals, weights, strict=True):
             for kind, share in mix.items():
                 self.duals_[kind] += share * dual * weight
         self.duals_ = {kind: dual.astype(np.float32) for kind, dual in self.duals_.items()}
-        blind = np.einsum("qt,qnt->nt", weights, np.stack(left_out)) + self.offset_
+        blind = np.einsum("qt,qnt->nt", weights, np.stack(left_out)) + seen_apart + self.offset_
         self._learn_widths(fold, y, blind, subjects)
         return self
 
@@ -119,6 +129,36 @@ class StackedKernels:
             residual, _ = completion.complete(np.where(there, y - out, np.nan))
             filled = np.where(there, y, out + residual)
         return filled
+
+    def _single_effects(
+        self, kernel: np.ndarray, filled: np.ndarray, groups: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Choose single features of each drug; their part in ``filled``, and the same where no line had a say."""
+        candidates = self.kernels_.markers()
+        self.markers_: list[tuple[str, int]] = []
+        self.effects_ = np.zeros((0, filled.shape[1]))
+        nothing = np.zeros_like(filled)
+        if not candidates or not self.params["false_markers"]:
+            return nothing, nothing
+        x = self.kernels_.features(candidates, *self.kernels_.training())
+        penalties = spectral_ridge.fit(kernel, filled, groups=groups)[2]
+        above = fixed_effects.threshold(x.shape[1], filled.shape[1], self.params["false_markers"])
+        effects = fixed_effects.select(kernel, x, filled, penalties, above)
+        used = np.flatnonzero(effects.any(1))
+        self.markers_ = [candidates[i] for i in used]
+        self.effects_ = effects[used]
+        if not len(used):
+            return nothing, nothing
+        apart = np.zeros_like(filled)
+        code = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(filled))
+        part = np.random.default_rng(self.params["seed"]).permutation(int(code.max()) + 1)[code] % self.params["parts"]
+        for p in np.unique(part):
+            here, rest = np.flatnonzero(part == p), np.flatnonzero(part != p)
+            if not len(rest):
+                continue
+            inner = kernel[np.ix_(rest, rest)]
+            apart[here] = x[here] @ fixed_effects.select(inner, x[rest], filled[rest], penalties, above)
+        return x[:, used] @ self.effects_, apart
 
     def _learn_widths(self, fold: Fold, y: np.ndarray, blind: np.ndarray, subjects: list[str]) -> None:
         """Intervals from what the prediction had not seen; where lines come again, their completed responses."""
@@ -145,8 +185,9 @@ class StackedKernels:
         """Predictions of pairs (columns subject, treatment); ``without`` leaves modalities out."""
         subjects = sorted(pairs["subject"].unique())
         s, d = positions(pairs["subject"], subjects), positions(pairs["treatment"], self.treatments_)
-        kernels, known = self.kernels_.of(study, subjects, without)
-        plane = self._plane(kernels)
+        raw, there = self.kernels_.read(study, subjects, without)
+        known = self.kernels_.known(there)
+        plane = self._plane(raw, there)
         if len(self.plane_):
             at = positions(pl.Series(subjects, dtype=pl.String), self.kernels_.subjects)
             plane[at >= 0] = self.plane_[at[at >= 0]]
@@ -158,12 +199,11 @@ class StackedKernels:
         ]
         return answer(value, self.widths_.of(pairs["treatment"].to_numpy()), reason)
 
-    def _plane(self, kernels: dict[str, np.ndarray]) -> np.ndarray:
-        """Predictions (samples, treatments) from kernels to the training samples."""
-        rows = len(next(iter(kernels.values())))
-        plane = np.tile(self.offset_, (rows, 1))
-        for kind, dual in self.duals_.items():
-            plane += kernels[kind] @ dual.astype(np.float64)
+    def _plane(self, raw: dict[str, np.ndarray], there: dict[str, np.ndarray]) -> np.ndarray:
+        """Predictions (samples, treatments) of what ``SampleKernels.read`` gave."""
+        plane = self.offset_ + self.kernels_.features(self.markers_, raw, there) @ self.effects_
+        for kind, kernel in self.kernels_.of(raw, there).items():
+            plane += kernel @ self.duals_[kind].astype(np.float64)
         return plane
 
     # ---- to and from files ----------------------------------------------------------------------------------------
@@ -173,13 +213,14 @@ class StackedKernels:
             "params": self.params | {"modalities": list(self.params["modalities"])},
             "kernels": self.kernels_.config(),
             "treatments": self.treatments_,
+            "markers": [list(marker) for marker in self.markers_],
             "widths": self.widths_.names,
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
         out = {f"kernels.{k}": v for k, v in self.kernels_.state.items()}
         out |= {f"dual.{kind}": dual for kind, dual in self.duals_.items()}
-        out |= {"offset": self.offset_, "plane": self.plane_}
+        out |= {"offset": self.offset_, "plane": self.plane_, "effects": self.effects_}
         return out | {"widths": self.widths_.values, "pooled": np.array([self.widths_.pooled])}
 
     def load(self, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -187,38 +228,47 @@ class StackedKernels:
         self.kernels_ = SampleKernels.load(config["kernels"], state)
         self.treatments_ = config["treatments"]
         self.duals_ = {kind: arrays[f"dual.{kind}"] for kind in self.kernels_.kinds}
-        self.offset_, self.plane_ = arrays["offset"], arrays["plane"]
+        self.offset_, self.plane_, self.effects_ = arrays["offset"], arrays["plane"], arrays["effects"]
+        self.markers_ = [(m, int(j)) for m, j in config["markers"]]
         self.widths_ = HalfWidths(config["widths"], arrays["widths"], float(arrays["pooled"][0]))
 
     def attributions(self, top: int = 20) -> pl.DataFrame:
-        """The features each drug's predictions follow most closely over the training samples.
+        """Effects of the single features chosen, and the features that each drug's predictions follow most closely.
 
         The kernels bend, so there is no coefficient: the value is the slope of the prediction on one feature, all
         others going along as they do in the training samples.
         """
-        kernels = self.kernels_.among()
-        plane = self._plane(kernels)
+        plane = self._plane(*self.kernels_.training())
         plane -= plane.mean(0)
-        frames = []
+        frames = [self._told(j, *at) for j in range(len(self.treatments_)) for at in (self._chosen(j),) if at[1].size]
         for m in self.kernels_.names:
             z, there = self.kernels_.standard(m)
             slope = z[there].T @ plane[there] / max(int(there.sum()), 1)
             rows = np.argsort(-np.abs(slope), axis=0, kind="stable")[:top]
-            features = np.array(self.kernels_.columns[m], dtype=object)
-            for j, treatment in enumerate(self.treatments_):
-                frames.append(
-                    pl.DataFrame(
-                        {
-                            "treatment": treatment,
-                            "modality": m,
-                            "feature": [str(f) for f in features[rows[:, j]]],
-                            "value": slope[rows[:, j], j],
-                            "method": "slope of the prediction per standard deviation",
-                        },
-                        schema_overrides={"feature": pl.String, "value": pl.Float64},
-                    )
-                )
+            method = "slope of the prediction per standard deviation"
+            frames += [
+                self._told(j, [(m, int(i)) for i in rows[:, j]], slope[rows[:, j], j], method)
+                for j in range(len(self.treatments_))
+            ]
         return pl.concat(frames)
+
+    def _chosen(self, j: int) -> tuple[list[tuple[str, int]], np.ndarray, str]:
+        """Single features chosen for drug ``j``, strongest first, and their effects."""
+        effect = self.effects_[:, j]
+        order = [int(i) for i in np.argsort(-np.abs(effect), kind="stable") if effect[i]]
+        return [self.markers_[i] for i in order], effect[order], "effect of a single feature per standard deviation"
+
+    def _told(self, j: int, features: list[tuple[str, int]], value: np.ndarray, method: str) -> pl.DataFrame:
+        """Rows of ``attributions`` for drug ``j``."""
+        return pl.DataFrame(
+            {
+                "treatment": [self.treatments_[j]] * len(features),
+                "modality": [m for m, _ in features],
+                "feature": [self.kernels_.columns[m][i] for m, i in features],
+                "value": np.asarray(value, dtype=np.float64),
+                "method": [method] * len(features),
+            }
+        )
 
 
 def _mixed(mix: dict[str, float], kernels: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, float]] | None:
