@@ -15,6 +15,7 @@ from scipy import stats
 
 from workbench import runs, score, tables
 from workbench.comparison import ComparisonError, _paired, _ranks, command, compare, frames, log
+from workbench.comparison._drawn import figures
 from workbench.runs import index, store
 
 pytestmark = pytest.mark.shared_home  # the runs of `recorded` are made once
@@ -243,6 +244,9 @@ def test_ranks_over_several_splits() -> None:
     assert told["p"] == 0.0 and told["iman_davenport"] == math.inf and told["blocks"] == 6
     assert told["critical_difference"] == pytest.approx(2.343 * math.sqrt(3 * 4 / (6 * 6)), abs=1e-3)
     assert "share training rows" in " ".join(found.notes)
+    names = list(figures(found))
+    assert names[-1] == "comparison RMSE all splits" and len(names) == 3 and all(len(n) <= 120 for n in names)
+    assert "Over all studies and splits" in figures(found)[names[-1]].get_suptitle()
     page = command.rows(found)
     json.dumps(page, allow_nan=False, default=str)
     assert sum(r["table"] == "scores" for r in page) == 6

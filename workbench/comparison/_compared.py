@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -132,7 +133,7 @@ def _place(group: pl.DataFrame, values: pl.DataFrame, metrics: tuple[str, ...], 
     told = group.select("run_id", "entry", "seed", "fold").join(values, on="run_id")
     found: dict[str, dict[str, dict[Block, float]]] = {m: {} for m in metrics}
     for entry, at, fold, name, value in told.select("entry", "seed", "fold", "metric", "value").iter_rows():
-        if np.isfinite(value):
+        if abs(value) < sys.float_info.max:  # neither NaN nor infinity, which MLflow keeps as the largest double
             found[name].setdefault(entry, {})[at, fold] = value
     sign = score.BETTER[metrics[0]] or 1
     first = {e: float(_paired.over_seeds(v)) for e, v in found[metrics[0]].items()}

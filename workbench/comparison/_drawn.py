@@ -8,7 +8,7 @@ import polars as pl
 
 from workbench import predictors
 from workbench.comparison._compared import NEMENYI
-from workbench.comparison.frames import ALL, Comparison
+from workbench.comparison.frames import ALL, Comparison, labels
 from workbench.figures import GREY, OKABE_ITO, _drawn, _empty, _short
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ def page(comparison: Comparison, study: str, split: str, metric: str) -> Figure:
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.05, 1.1, 0.85))
     best = f", the best {MOST} of {here['scores'].height:,}" if here["scores"].height > MOST else ""
     figure.suptitle(f"{_short(study)}, {_short(split, 90)}: {metric}{best}", x=0.01, ha="left", fontweight="bold")
-    _scores(left, rows, metric)
+    short = labels(here["scores"], 34)
+    _scores(left, rows, metric, short)
     if here["critical"].height:
-        _critical(middle, here, _naive(rows))
+        _critical(middle, here, _naive(rows), short)
     else:
         _empty(figure, middle, "Mean ranks need two predictors\nwith two folds in common")
-    _pareto(right, here["pareto"].filter(drawn), metric)
+    _pareto(right, here["pareto"].filter(drawn), metric, short)
     return figure
 
 
@@ -59,7 +60,7 @@ def ranks(comparison: Comparison, metric: str) -> Figure:
     here = {n: f.filter(study=ALL, metric=metric) for n, f in _frames(comparison).items()}
     figure = Figure(figsize=(9, 2.4 + 0.34 * here["ranks"].height), layout="constrained", facecolor="white")
     figure.suptitle(f"Over all studies and splits: {metric}", x=0.01, ha="left", fontweight="bold")
-    _critical(figure.subplots(), here, _naive(comparison.scores))
+    _critical(figure.subplots(), here, _naive(comparison.scores), labels(here["ranks"], 34))
     return figure
 
 
@@ -71,7 +72,7 @@ def _naive(rows: pl.DataFrame) -> set[str]:
     return {*rows.filter(pl.col("predictor").is_in(predictors.naive_names()))["entry"]}
 
 
-def _scores(axes: Axes, rows: pl.DataFrame, metric: str) -> None:
+def _scores(axes: Axes, rows: pl.DataFrame, metric: str, short: dict[str, str]) -> None:
     naive = _naive(rows)
     best = rows.filter(pl.col("naive").is_not_null()).sort("folds", descending=True).head(1)
     for y, row in enumerate(rows.reverse().iter_rows(named=True)):
@@ -80,7 +81,7 @@ def _scores(axes: Axes, rows: pl.DataFrame, metric: str) -> None:
             axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
         axes.plot(row["value"], y, "o", color=colour, markersize=7)
         axes.text(1.01, y, f"{row['value']:.3f}", transform=axes.get_yaxis_transform(), va="center", fontsize=10)
-    names = [_short(n, 38) for n in rows["entry"].reverse()]
+    names = [short[n] for n in rows["entry"].reverse()]
     axes.set_yticks(range(rows.height), names, parse_math=False)
     if best.height:
         axes.axvline(best["naive"][0], color=OKABE_ITO[1], linestyle="--", linewidth=1.4)
@@ -93,7 +94,7 @@ def _scores(axes: Axes, rows: pl.DataFrame, metric: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _critical(axes: Axes, here: dict[str, pl.DataFrame], naive: set[str]) -> None:
+def _critical(axes: Axes, here: dict[str, pl.DataFrame], naive: set[str], short: dict[str, str]) -> None:
     """Mean ranks on a line, names on both sides, bars under those not told apart (Demsar 2006, figure 1)."""
     told, order = here["critical"].row(0, named=True), here["ranks"].sort("rank")
     k, cd = order.height, told["critical_difference"]
@@ -119,8 +120,8 @@ def _critical(axes: Axes, here: dict[str, pl.DataFrame], naive: set[str]) -> Non
         colour = GREY if entry in naive else OKABE_ITO[0]
         axes.plot([rank, rank, edge], [0, y, y], color=colour, linewidth=1.1)
         axes.text(
-            edge - 0.05 if first else edge + 0.05, y, f"{_short(entry, 26)}  {rank:.2f}" if first else
-            f"{rank:.2f}  {_short(entry, 26)}", ha="right" if first else "left", va="center", fontsize=10,
+            edge - 0.05 if first else edge + 0.05, y, f"{short[entry]}  {rank:.2f}" if first else
+            f"{rank:.2f}  {short[entry]}", ha="right" if first else "left", va="center", fontsize=10,
         )  # fmt: skip
     for j, group in enumerate(groups):
         ends = [at[e] for e in group]
@@ -137,20 +138,27 @@ def _critical(axes: Axes, here: dict[str, pl.DataFrame], naive: set[str]) -> Non
     )  # fmt: skip
 
 
-def _pareto(axes: Axes, rows: pl.DataFrame, metric: str) -> None:
+def _pareto(axes: Axes, rows: pl.DataFrame, metric: str, short: dict[str, str]) -> None:
     if rows.is_empty():
         axes.set_axis_off()
         return
     front, naive = rows.filter("on_front").sort("cost_s"), predictors.naive_names()
     axes.step(front["cost_s"], front["score"], where="post", color=OKABE_ITO[2], linewidth=1.6)
-    for row in rows.iter_rows(named=True):
-        colour = OKABE_ITO[2] if row["on_front"] else GREY
-        axes.plot(row["cost_s"], row["score"], "o" if row["on_front"] else "x", color=colour, markersize=7)
-        if row["on_front"] or row["predictor"] not in naive:
-            axes.annotate(
-                _short(row["entry"], 26), (row["cost_s"], row["score"]), textcoords="offset points", xytext=(-7, 4),
-                ha="right", fontsize=9, color="black" if row["on_front"] else GREY, parse_math=False,
-            )  # fmt: skip
+    span = float(rows["score"].max() - rows["score"].min()) or 1.0  # type: ignore[operator, arg-type]
+    before = None
+    for row in rows.sort("cost_s").iter_rows(named=True):
+        front_row = row["on_front"]
+        colour = OKABE_ITO[2] if front_row else GREY
+        axes.plot(row["cost_s"], row["score"], "o" if front_row else "x", color=colour, markersize=7)
+        if not front_row and row["predictor"] in naive:
+            continue
+        close = before is not None and abs(row["score"] - before["score"]) < 0.06 * span
+        axes.annotate(
+            short[row["entry"]], (row["cost_s"], row["score"]), textcoords="offset points",
+            xytext=(7, -13) if close else (-7, 4), ha="center" if close else "right", fontsize=9,
+            color="black" if front_row else GREY, parse_math=False,
+        )  # fmt: skip
+        before = None if close else row
     axes.set_xscale("log")
     axes.margins(x=0.35, y=0.1)
     axes.set_xlabel("cost of a fold: fit, predict, record [s]")

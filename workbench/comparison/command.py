@@ -16,9 +16,10 @@ import polars as pl
 from workbench import score
 from workbench.comparison._chosen import ComparisonError
 from workbench.comparison._compared import NEMENYI, PAIRED, compare
-from workbench.comparison.frames import ALL, Comparison
+from workbench.comparison.frames import ALL, Comparison, labels
 
 WIDTH, NAME, MOST = 118, 40, 30
+Short = dict[str, str]  # a label for each entry
 TABLES = ("scores", "pairs", "ranks", "critical", "groups", "parameters", "pareto", "runs")
 
 
@@ -88,19 +89,21 @@ def text(comparison: Comparison) -> str:
     lines: list[str] = []
     for study, split in comparison.scores.select("study", "split").unique(maintain_order=True).iter_rows():
         lines += ["", *textwrap.wrap(f"{study}, {split}", WIDTH)]
+        short = labels(comparison.scores.filter(study=study, split=split), NAME - 3)
         for metric in comparison.metrics:
-            lines += _place(comparison, study, split, metric)
-        lines += _parameters(comparison.parameters.filter(study=study, split=split))
+            lines += _place(comparison, study, split, metric, short)
+        lines += _parameters(comparison.parameters.filter(study=study, split=split), short)
     for metric in comparison.metrics:
         if comparison.critical.filter(study=ALL, metric=metric).height:
-            lines += ["", f"over all studies and splits, {metric}", *_ranks(comparison, ALL, ALL, metric)]
+            short = labels(comparison.ranks.filter(study=ALL, metric=metric), NAME - 3)
+            lines += ["", f"over all studies and splits, {metric}", *_ranks(comparison, ALL, ALL, metric, short)]
     lines.append("")
     for note in comparison.notes:
         lines += textwrap.wrap(note, WIDTH, initial_indent="  * ", subsequent_indent="    ")
     return "\n".join(lines).strip("\n")
 
 
-def _place(comparison: Comparison, study: str, split: str, metric: str) -> list[str]:
+def _place(comparison: Comparison, study: str, split: str, metric: str, short: Short) -> list[str]:
     scores = comparison.scores.filter(study=study, split=split, metric=metric)
     if scores.is_empty():
         return [f"  {metric}: nothing was recorded"]
@@ -113,69 +116,77 @@ def _place(comparison: Comparison, study: str, split: str, metric: str) -> list[
         naive = "-" if r["naive"] is None else f"{r['naive']:.3f}"
         cost = "-" if r["cost_s"] is None else f"{r['cost_s']:.1f}"
         lines.append(
-            f"  {_short(r['entry']):<{NAME}}{r['value']:>9.3f}{span:>20}{naive:>12}"
+            f"  {short[r['entry']]:<{NAME}}{r['value']:>9.3f}{span:>20}{naive:>12}"
             f"{r['folds']:>11} x {r['seeds']}{cost:>10}{'*' if r['entry'] in front else '':>7}"
         )
     if scores.height > MOST:
         lines.append(f"  ... and {scores.height - MOST:,} more (--json has them all)")
     hows = scores["interval"].head(MOST).unique(maintain_order=True).to_list()
     lines.append(f"  intervals: {'; '.join(h for h in hows if h)}; front: nothing is both better and cheaper")
-    return [*lines, *_pairs(comparison, study, split, metric, scores), *_ranks(comparison, study, split, metric)]
+    for entry in scores["entry"].head(MOST):
+        if short[entry] != entry:
+            mark = short[entry].rpartition(" ")[2]
+            lines += textwrap.wrap(f"{mark} {entry}", WIDTH, initial_indent="  ", subsequent_indent="      ")
+    return [
+        *lines,
+        *_pairs(comparison, study, split, metric, scores, short),
+        *_ranks(comparison, study, split, metric, short),
+    ]
 
 
-def _pairs(comparison: Comparison, study: str, split: str, metric: str, scores: pl.DataFrame) -> list[str]:
+def _pairs(
+    comparison: Comparison, study: str, split: str, metric: str, scores: pl.DataFrame, short: Short
+) -> list[str]:
     """The best entry against each other one."""
     pairs = comparison.pairs.filter(study=study, split=split, metric=metric)
     if pairs.is_empty():
         return []
     best = next(e for e in scores["entry"] if e in {*pairs["a"], *pairs["b"]})
-    lines = [f"  {_short(best)}, paired with"]
+    lines = [f"  {short[best]}, paired with"]
     for r in pairs.filter((pl.col("a") == best) | (pl.col("b") == best)).iter_rows(named=True):
         turn = 1 if r["a"] == best else -1
         other = r["b"] if turn > 0 else r["a"]
         if r["difference"] is None:
-            lines.append(f"    {_short(other):<{NAME - 2}}{r['verdict']}")
+            lines.append(f"    {short[other]:<{NAME - 2}}{r['verdict']}")
             continue
         ends = "-" if r["low"] is None else "{:+.4f} to {:+.4f}".format(*sorted((turn * r["low"], turn * r["high"])))
         said = score.verdict(r["low"] or 0, r["high"] or 0, turn * comparison.better[metric])
         p = "-" if r["p_holm"] is None else "< 0.001" if r["p_holm"] < 0.001 else f"{r['p_holm']:.3f}"
-        lines.append(f"    {_short(other):<{NAME - 2}}{turn * r['difference']:>+9.4f}{ends:>22}  Holm p {p:<8} {said}")
-    return lines + _groups(comparison, study, split, metric, PAIRED, "paired intervals do not tell apart")
+        lines.append(f"    {short[other]:<{NAME - 2}}{turn * r['difference']:>+9.4f}{ends:>22}  Holm p {p:<8} {said}")
+    return lines + _groups(comparison, study, split, metric, PAIRED, "paired intervals do not tell apart", short)
 
 
-def _ranks(comparison: Comparison, study: str, split: str, metric: str) -> list[str]:
+def _ranks(comparison: Comparison, study: str, split: str, metric: str, short: Short) -> list[str]:
     told = comparison.critical.filter(study=study, split=split, metric=metric)
     if told.is_empty():
         return []
     c = told.row(0, named=True)
     ranks = comparison.ranks.filter(study=study, split=split, metric=metric)
-    names = "; ".join(f"{_short(e)} {r:.2f}" for e, r in ranks.select("entry", "rank").iter_rows())
+    names = "; ".join(f"{short[e]} {r:.2f}" for e, r in ranks.select("entry", "rank").iter_rows())
     note = f"; {c['note']}" if c["note"] else ""
     words = (
         f"mean ranks over {c['blocks']} folds: {names}. Friedman p {c['p_friedman']:.2g}, Iman-Davenport p "
         f"{c['p']:.2g}, Nemenyi's critical difference {c['critical_difference']:.2f}{note}."
     )
     lines = textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="    ")
-    return lines + _groups(comparison, study, split, metric, NEMENYI, "mean ranks do not tell apart")
+    return lines + _groups(comparison, study, split, metric, NEMENYI, "mean ranks do not tell apart", short)
 
 
-def _groups(comparison: Comparison, study: str, split: str, metric: str, by: str, words: str) -> list[str]:
+def _groups(
+    comparison: Comparison, study: str, split: str, metric: str, by: str, words: str, short: Short
+) -> list[str]:
     found = comparison.groups.filter(study=study, split=split, metric=metric, by=by)["entries"].to_list()
-    told = " | ".join("; ".join(_short(e) for e in g) for g in found)
+    told = " | ".join("; ".join(short[e] for e in g) for g in found)
     return textwrap.wrap(f"{words}: {told}", WIDTH, initial_indent="  ", subsequent_indent="    ") if found else []
 
 
-def _parameters(frame: pl.DataFrame) -> list[str]:
+def _parameters(frame: pl.DataFrame, short: Short) -> list[str]:
     if frame.is_empty():
         return []
     lines = ["  parameters that differ"]
     for param, group in frame.group_by("param", maintain_order=True):
         values = ", ".join(
-            f"{_short(e)}: {'-' if v is None else v}" for e, v in group.select("entry", "value").iter_rows()
+            f"{short[e]}: {'-' if v is None else v}" for e, v in group.select("entry", "value").iter_rows()
         )
         lines += textwrap.wrap(f"{param[0]}  {values}", WIDTH, initial_indent="    ", subsequent_indent="      ")
     return lines
-
-
-def _short(name: str, limit: int = NAME - 3) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"

@@ -113,6 +113,12 @@ def _none(columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     return pl.DataFrame(schema=dict(columns))
 
 
+def labels(scores: pl.DataFrame, limit: int) -> dict[str, str]:
+    """A name of at most ``limit`` letters for each entry of ``scores``; a shortened one ends in its place there."""
+    names = scores["entry"].unique(maintain_order=True).to_list()
+    return {n: n if len(n) <= limit else f"{n[: limit - len(f'… [{i}]')]}… [{i}]" for i, n in enumerate(names, 1)}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Frames of a comparison; the constants above name their columns.
