@@ -46,6 +46,9 @@ WAYS: dict[str, dict[str, Any]] = {  # what the intervals are called, and the op
 }
 
 
+AWAY = ("cross, by drug", "cross, by drug, normalised", "cross, by drug, weighted")  # ways tried on the other screen
+
+
 class Kept:
     """Answers that were kept, as a predictor: it abstains on every pair that was not asked then."""
 
@@ -126,7 +129,7 @@ def scored(folder: Path, fold: Fold, other: Study | None, seen: dict[str, Any]) 
         weights = seen["ratios"] if made.weighted else None
         ends = made.around(test, answer, None if made.method != "cv+" else centres, weights)
         told[name] = score.unseal(test.with_columns(ends["predicted"], ends["low"], ends["high"]), fold)
-        if made.method == "cross":
+        if name in AWAY:
             ready[name] = made
     if other is not None:
         for name, made in ready.items():

@@ -392,3 +392,14 @@ def test_capital_stays_low_while_lines_are_alike_and_grows_after_a_planted_chang
     assert watched["alarm"].arg_max() < 60 and watched["subject"][0] == "line 100" and watched["rows"][0] == 6
     with pytest.raises(ValueError, match="incoming: no row has a finite interval"):
         martingale.watch(before, after.with_columns(observed=pl.lit(None, pl.Float64)))
+
+
+@toy.lightning_warnings
+def test_a_predictor_that_lightning_trains_is_wrapped_like_any_other() -> None:
+    fold = Split.make(toy.write(subjects=80), "unseen subject", endpoint="ln_ic50", folds=2).fold(0)
+    small = {"members": 2, "width": 8, "rank": 8, "epochs": 1}
+    wrapped = Conformal(lambda: predictors.make("drug_response", **small), "split", by=(), parts=2).fit(fold)
+    told = wrapped.explain(fold.study, fold.test)
+    spoke = told.filter(pl.col("abstained").is_null())
+    assert spoke.height and (spoke["low"] < spoke["high"]).all()
+    assert spoke["groups"].unique().to_list() == [19]  # half of 40 training lines, one of them without any modality
