@@ -106,7 +106,7 @@ class SampleKernels:
 
     def known(self, there: dict[str, np.ndarray]) -> np.ndarray:
         """Which samples have any modality."""
-        return np.stack([there[m] for m in self.names], axis=1).any(1)
+        return np.asarray(np.stack([there[m] for m in self.names], axis=1).any(1))
 
     def of(self, raw: dict[str, np.ndarray], there: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """{kernel: (samples, n)} of what ``read`` gave to the training samples."""

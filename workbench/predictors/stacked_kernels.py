@@ -276,8 +276,8 @@ def _mixed(mix: dict[str, float], kernels: dict[str, np.ndarray]) -> tuple[np.nd
     have = {kind: share for kind, share in mix.items() if kind in kernels}
     if not have or (any(k not in kernels for k in mix) and max(mix.values()) not in have.values()):
         return None
-    total = sum(share * kernels[kind] for kind, share in have.items())
-    size = float(np.mean(np.diag(total)))  # type: ignore[arg-type]
+    total = np.sum([share * kernels[kind] for kind, share in have.items()], axis=0)
+    size = float(np.mean(np.diag(total)))
     if size < 1e-9:
         return None
     return total / size, {kind: share / size for kind, share in have.items()}
