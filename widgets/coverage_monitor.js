@@ -63,10 +63,10 @@ export function rowsOf(frame, { predictor, split, interval, kind }) {
   return found;
 }
 
-/** Groups in the order in which they are read: those with an order by it, others worst first. */
+/** Groups in the order in which they are read: those with an order by it, others from breaks to the widest. */
 export function ranked(frame, rows, kind) {
   const { columns: c } = frame;
-  return [...rows].sort((a, b) => (ORDERED.has(kind) ? c.position[a] - c.position[b] : 0) || c.verdict[a] - c.verdict[b] || (c.covered[a] - c.level[a]) - (c.covered[b] - c.level[b]));
+  return [...rows].sort((a, b) => (ORDERED.has(kind) ? c.position[a] - c.position[b] : 0) || (c.verdict[a] !== 0) - (c.verdict[b] !== 0) || (c.covered[a] - c.level[a]) - (c.covered[b] - c.level[b]));
 }
 
 /** In words: what was promised and found, and where it breaks. `total` is the row of all rows, or -1. */
@@ -77,7 +77,7 @@ export function sentence(frame, total, rows, kind) {
     const unit = (UNIT[f.units[c.unit[total]]] || ["unit", "units"])[c.k[total] === 1 ? 0 : 1];
     const within = bounds(c.low[total], c.high[total]);
     parts.push(`${share(c.level[total], 0)} promised; ${share(c.covered[total])} of ${whole(c.n[total])} values of ${whole(c.k[total])} ${unit} lie within their interval${within ? ` (95 % interval ${within})` : ""}.`);
-    if (c.unbounded[total] > 0) parts.push(`${share(c.unbounded[total])} of the intervals are unbounded: too little of the training data resembles these lines.`);
+    if (c.unbounded[total] > 0) parts.push(`${c.unbounded[total] < 0.001 ? "Under 0.1 %" : share(c.unbounded[total])} of the intervals are unbounded: too little of the training data resembles these lines.`);
   }
   if (kind !== "all" && rows.length) {
     const [one, many] = KIND[kind].slice(1), noun = (n) => (n === 1 ? one : many);

@@ -18,7 +18,7 @@ const of = { predictor: "ridge", split: "unseen subject", interval: "as recorded
 test("rows of a kind are found, and those that break come first", () => {
   const rows = rowsOf(frame, { ...of, kind: "tissue" });
   assert.deepEqual(rows, [1, 2, 3]);
-  assert.deepEqual(ranked(frame, rows, "tissue"), [2, 3, 1]);
+  assert.deepEqual(ranked(frame, rows, "tissue"), [2, 1, 3]);
   assert.deepEqual(rowsOf(frame, { ...of, interval: "weighted", kind: "tissue" }), []);
 });
 

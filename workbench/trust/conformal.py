@@ -47,7 +47,8 @@ class Conformal:
     fewest : groups a kind needs for that; a smaller one falls back to the next coarser kind
     normalised : divide residuals by the difficulty predicted for them
     grouped : every group weighs alike in its kind
-    weighted : a subject modality; rows weigh by the density ratio of their line against the lines to be predicted
+    weighted : a subject modality; rows weigh by the density ratio of their line against the lines to be predicted.
+        Where tissues are unseen, give ``hold="unseen subject"`` with it: fifteen tissues are too few to be weighed
     parts : into how many parts the training groups are dealt; 0 holds each out alone
     hold : rule of what is held out, by default that of the fold
     level : what the intervals promise. A recorded PREDICTIONS table says 0.9; ask for another only outside a run
