@@ -179,3 +179,26 @@ def test_the_page_is_one_of_those_that_are_served() -> None:
     assert "compare" in [p.stem for p in pages()]
     made = page(Store())
     assert made.title == "Compare runs \u00b7 Translational Workbench"
+
+
+def test_runs_that_were_recorded_are_read_and_compared_as_the_comparison_says() -> None:
+    from tests.workbench.test_comparison import write
+    from workbench.comparison import compare
+
+    write("planted", {"good": {}, "worse": {}, "mean_effects": {}}, split="unseen subject", kept=False)
+    viewer = ComparePage()
+    viewer.refresh()
+    if viewer.runs is None:
+        job = viewer._reader.job
+        assert job is not None and job.wait(60)
+        viewer._read(job)
+    if viewer.board is None:
+        job = viewer._comparer.job
+        assert job is not None and job.wait(60) and not job.error
+        viewer._show(job, viewer.list.chosen, "toy \u00b7 unseen subject")
+    assert viewer.board is not None and viewer.board.place == "toy \u00b7 unseen subject"
+    wanted = compare(viewer.list.chosen, metric=["normalised Pearson"]).scores.sort("value", descending=True)
+    told = ["entry", "value", "low", "naive"]
+    assert viewer.board.shown.select(told).equals(wanted.select(told)) and len(wanted) == 3
+    assert set(viewer.board.metrics) >= {"RMSE", "per-drug Pearson", "coverage"}
+    viewer.close()
