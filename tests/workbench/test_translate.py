@@ -71,6 +71,7 @@ def verdict(method: str, lines: Domain, tumours: Domain) -> tuple[shift.Shift, s
 def test_a_planted_shift_is_seen_and_a_clean_pair_is_left_alone() -> None:
     found, words = verdict("none", *planted())
     assert found.value > 0.99 and words == "shift remains"
+    assert found.value == max(found.levels, found.spread)
     clean, words = verdict("none", *planted(shifted=False))
     assert clean.low <= clean.value <= clean.high and words == "shift removed, biology kept"
 
@@ -89,6 +90,15 @@ def test_standardising_each_domain_does_not_suffice_where_the_tumours_are_of_one
     """Lines of four tissues have another middle than tumours of one: the known trap of the floor."""
     found, words = verdict("per-domain standardisation", *planted())
     assert found.value > 0.9 and words == "shift remains"
+
+
+def test_a_shift_of_co_expression_alone_is_seen_and_named() -> None:
+    lines, tumours = planted(shifted=False)
+    rng = np.random.default_rng(7)
+    own = lines.values[lines.tissue == "tissue 0"]
+    unlinked = np.column_stack([rng.choice(own[:, j], TUMOURS) for j in range(GENES)])  # every gene alone is the same
+    found = shift.measure("none", lines, Domain(unlinked, tumours.names, tumours.genes, tumours.tissue))
+    assert not found.gone and found.spread > 0.9 and found.spread > found.levels + 0.2
 
 
 def noise_for_tumours(lines: Domain, tumours: Domain) -> adapt.Adapted:

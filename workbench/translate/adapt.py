@@ -17,7 +17,7 @@ from workbench.translate.domains import Domain
 
 SMALL = 1e-9
 GRID = np.linspace(0.0, 1.0, 41)
-ANCHORS = 1000  # genes against which the profiles of correlation are compared
+ANCHORS = 300  # genes against which the profiles of correlation are compared
 KEPT = 1 / 3  # share of genes with the best conserved correlation
 
 

@@ -20,10 +20,11 @@ def examine(
     seed: int = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One row a method (method, told_apart, chance_low, chance_high, kept_least, weakest, verdict), and all evidence.
+    """One row a method, and all evidence of the biology.
 
-    ``told_apart`` is the AUROC of telling tumours from lines of their tissue; ``kept_least`` the smallest share of
-    known biology that is left, and ``weakest`` what that is.
+    Columns: method; told_apart, the AUROC of telling tumours from lines of their tissue, the better of by_levels and
+    by_spread (and co-expression); chance_low, chance_high; kept_least, the smallest share of known biology left, and
+    weakest, what that is; verdict.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ def examine(
             {
                 "method": method,
                 "told_apart": found.value,
+                "by_levels": found.levels,
+                "by_spread": found.spread,
                 "chance_low": found.low,
                 "chance_high": found.high,
                 "kept_least": counted["kept"][0] if counted.height else None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from workbench.figures import GREY, OKABE_ITO, STYLE
+from workbench.translate.biology import KEPT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,14 +67,14 @@ def shift(table: pl.DataFrame, title: str = "") -> Figure:
             gone = row["told_apart"] <= row["chance_high"]
             left.plot(row["told_apart"], j, "o", color=GREEN if gone else ORANGE)
             kept = max(row["kept_least"] or 0.0, 0.0)
-            right.barh(j, kept, height=0.6, color=BLUE if kept >= 0.8 else ORANGE)
-            right.text(0.02, j, row["weakest"] or "", va="center", fontsize=8, color="white" if kept > 0.5 else "black")
+            right.barh(j, kept, height=0.7, color=BLUE if kept >= KEPT else ORANGE, alpha=0.4, lw=0)
+            right.text(0.02, j, "nothing lost" if kept > 0.995 else row["weakest"] or "", va="center", fontsize=8.5)
         left.set_yticks(list(y), names)
         left.set_ylim(len(names) - 0.5, -0.5)
         left.set_xlim(0, 1.02)
         left.axvline(0.5, color=GREY, ls="--", lw=1)
         left.set_xlabel("AUROC of telling tumours from lines\n(grey: chance)")
-        right.axvline(0.8, color=GREY, ls="--", lw=1)
+        right.axvline(KEPT, color=GREY, ls="--", lw=1)
         right.set_xlim(0, 1.02)
         right.set_xlabel("least share of known biology kept\n(named in the bar; dashed: 0.8 needed)")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
