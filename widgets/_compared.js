@@ -33,7 +33,7 @@ export function view({ header, columns }, place, metric) {
   }
   const front = rowsOf(columns, "front", place, metric).map((i) => ({ entry: columns["front.entry"][i], on: columns["front.on"][i] === 1 }));
   return {
-    kind, rows, between, pair: (a, b) => between.get(`${a} ${b}`) || null, compared: header.compared.includes(metric),
+    kind, rows, between, paired: new Set([...between.keys()].flatMap((key) => key.split(" ").map(Number))), pair: (a, b) => between.get(`${a} ${b}`) || null, compared: header.compared.includes(metric),
     on: new Set(front.filter((f) => f.on).map((f) => f.entry)), fronted: front.length > 0,
     sets: header.groups.filter((g) => g.place === place && g.metric === metric && g.by !== "Nemenyi").map((g) => g.entries),
     parameters: header.parameters.filter((p) => p.place === place).map((p) => ({ param: p.param, values: new Map(p.values) })),

@@ -103,17 +103,26 @@ def packed(comparison: Any) -> bytes:
     texts: dict[str, int] = {"": 0}
     at_metric, at_place = {m: i for i, m in enumerate(metrics)}, {p: i for i, p in enumerate(places)}
 
-    def where(frame: pl.DataFrame) -> np.ndarray:
-        pairs = zip(frame["study"], frame["split"], strict=True)
-        return np.array([at_place.get((str(a), str(b)), -1) for a, b in pairs], dtype=np.int32)
+    def numbered(column: pl.Series, known: Mapping[str, int]) -> np.ndarray:
+        if not known:
+            return np.full(len(column), -1, dtype=np.int32)
+        codes = column.replace_strict(list(known), list(known.values()), default=-1, return_dtype=pl.Int32)
+        return codes.fill_null(-1).to_numpy()
 
-    def code(frame: pl.DataFrame, column: str, known: dict[str, int]) -> np.ndarray:
-        return np.array([known.get(x, -1) for x in frame[column]], dtype=np.int32)
+    def where(frame: pl.DataFrame) -> np.ndarray:
+        keys = frame.select(pl.concat_str("study", "split", separator="\0")).to_series()
+        return numbered(keys, {"\0".join(place): i for place, i in at_place.items()})
+
+    def code(frame: pl.DataFrame, column: str, known: Mapping[str, int]) -> np.ndarray:
+        return numbered(frame[column], known)
 
     def told(frame: pl.DataFrame, column: str) -> np.ndarray:
         if column not in frame.columns:
             return np.zeros(len(frame), dtype=np.int32)
-        return np.array([texts.setdefault(x or "", len(texts)) for x in frame[column]], dtype=np.int32)
+        filled = frame[column].fill_null("")
+        for text in filled.unique(maintain_order=True):
+            texts.setdefault(text, len(texts))
+        return numbered(filled, texts)
 
     def floats(frame: pl.DataFrame, column: str) -> np.ndarray:
         if column not in frame.columns:
@@ -178,7 +187,7 @@ def packed(comparison: Any) -> bytes:
 def _unit(scores: pl.DataFrame, metric: str) -> str:
     if "unit" not in scores.columns:
         return ""
-    found = scores.filter(pl.col("metric") == metric)["unit"].drop_nulls()
+    found = scores.filter(pl.col("metric") == metric)["unit"].drop_nulls().unique()
     return next((u.replace("uM", "\u00b5M") for u in found if u and u != "fraction"), "")
 
 

@@ -1,5 +1,5 @@
 // Runs compared: scores with intervals, score against time, paired differences, mean ranks, what differs, all figures. Columns: _comparison.py.
-import { fixed, h, hue, listen, plain, put, stage, ticks, unpack } from "./_parts.js";
+import { fixed, h, hue, listen, plain, put, stage, ticks, unpack, whole } from "./_parts.js";
 import { SHARED, at, cut, disc, plane, segment, short, tooltip } from "./_axes.js";
 import { csv, ranking, view } from "./_compared.js";
 import { diagram } from "./_ranks.js";
@@ -66,7 +66,7 @@ const COMPARE_CSS = `
 @container (max-width:860px){.wb-compare .parts{grid-template-columns:minmax(0,1fr);}}
 @container (max-width:520px){.wb-compare .forest .line{grid-template-columns:minmax(0,1fr) max-content;grid-template-areas:"name value" "track track";}}
 `;
-const FEW = 24, SQUARE = 14; // rows and cells drawn before one is asked
+const FEW = 24, SQUARE = 14, MANY = 400, NAMED = 30; // rows before one asks, cells, rows at most, names in the plot
 const MARKS = { better: "\u25b2", worse: "\u25bc", "no difference shown": "=" };
 const signed = (x, digits) => { const text = fixed(Math.abs(x), digits); return !Number.isFinite(x) ? text : `${Number(text) === 0 ? "" : x > 0 ? "+" : "\u2212"}${text}`; };
 /** A difference to three digits after the point, four where it is small. */
@@ -160,7 +160,7 @@ function render({ model, el }) {
   }
 
   function points() {
-    const { rows, kind } = seen, valued = rows.filter((r) => Number.isFinite(r.value)), shown = all ? rows : rows.slice(0, FEW);
+    const { rows, kind } = seen, valued = rows.filter((r) => Number.isFinite(r.value)), shown = rows.slice(0, all ? MANY : FEW);
     const ends = valued.flatMap((r) => [r.value, r.low, r.high, r.naiveValue]).filter(Number.isFinite), least = Math.min(...ends), most = Math.max(...ends);
     const pad = (most - least) * 0.05 || Math.abs(most) * 0.05 || 1, low = least - pad, high = most + pad, x = (v) => `${(100 * (v - low)) / (high - low)}%`;
     const steps = valued.length ? ticks(low, high, 5) : [];
@@ -175,7 +175,7 @@ function render({ model, el }) {
         ...(Number.isFinite(r.value) ? [h("span", { class: "dot", style: { left: x(r.value) } })] : [])),
       h("span", { class: "num small value" }, h("b", { text: fixed(r.value) }), h("span", { class: "soft", text: Number.isFinite(r.low) ? `  ${fixed(r.low)} to ${fixed(r.high)}` : "" })))), h("div", { class: "line" }, h("div", { class: "scale", "aria-hidden": "true" }, ...steps.map((v) => h("span", { style: { left: x(v) }, text: short(v) })), h("b", { text: titled(kind) }))));
     more.hidden = rows.length <= FEW;
-    more.textContent = all ? `Show the best ${FEW} only` : `Show all ${rows.length} entries`;
+    more.textContent = all ? `Show the best ${FEW} only` : rows.length > MANY ? `Show the best ${MANY} of ${whole(rows.length)}` : `Show all ${rows.length} entries`;
     forestKey.replaceChildren(h("span", {}, h("span", { class: "rule" }), "best naive predictor on the same folds"), ...(rows.some((r) => r.naive) ? [h("span", { text: "hollow: a naive predictor itself" })] : []));
   }
 
@@ -184,7 +184,7 @@ function render({ model, el }) {
 
   function differences() {
     const { rows, pair, sets, between } = seen, why = alone() || uncompared() || (between.size ? "" : "No pair of these runs shares rows or folds: no difference can be had.");
-    const head = h("h4", { text: "Paired differences: row minus column" }), paired = rows.filter((r) => rows.some((b) => pair(r.entry, b.entry)));
+    const head = h("h4", { text: "Paired differences: row minus column" }), paired = rows.filter((r) => seen.paired.has(r.entry));
     if (why) return matrix.replaceChildren(head, gap(why));
     const some = paired.slice(0, SQUARE), say = apartBy, on = marked(), longest = Math.max(...[...between.values()].map((d) => bound(d.low, d.high, say).length));
     const wordy = (matrix.clientWidth || 500) - 134 >= (14 + 6.1 * longest) * some.length; // is there room for intervals?
@@ -209,7 +209,7 @@ function render({ model, el }) {
     box.append(inner);
     box.addEventListener("toggle", () => {
       if (!box.open || inner.childNodes.length) return;
-      const found = rows.flatMap((a, i) => rows.slice(i + 1).map((b) => [a, b, pair(a.entry, b.entry)])).filter(([, , d]) => d);
+      const some = rows.filter((r) => seen.paired.has(r.entry)), found = some.flatMap((a, i) => some.slice(i + 1).map((b) => [a, b, pair(a.entry, b.entry)])).filter(([, , d]) => d);
       inner.append(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Entry", "against", "Difference", "95 % interval", "p", "p, Holm", "Verdict"].map((text, i) => h("th", { scope: "col", text, class: i > 1 && i < 6 ? "num" : null })))),
         h("tbody", {}, ...found.slice(0, 2000).map(([a, b, d]) => h("tr", {}, h("th", { scope: "row", text: a.name }), h("td", { class: "text", text: b.name }),
           ...[apartBy(d.difference), bound(d.low, d.high, apartBy), chance(d.p), chance(d.holm)].map((text) => h("td", { class: "num", text })), h("td", { text: d.verdict }))))));
@@ -219,8 +219,9 @@ function render({ model, el }) {
 
   function differing() {
     const { rows, parameters } = seen, head = h("h4", { text: "Parameters that differ" });
-    if (alone() || !parameters.length) return params.replaceChildren(head, gap(alone() || "These runs have the same parameters; they differ in the predictor alone."));
-    const has = rows.filter((r) => parameters.some((p) => p.values.has(r.entry))), on = marked();
+    if (alone()) return params.replaceChildren();
+    if (!parameters.length) return params.replaceChildren(head, gap("These runs have the same parameters; they differ in the predictor alone."));
+    const has = rows.filter((r) => parameters.some((p) => p.values.has(r.entry))).slice(0, MANY), on = marked();
     params.replaceChildren(head, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Parameters that differ" }, h("table", { class: "plain" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Entry" }), ...parameters.map((p) => h("th", { scope: "col", text: p.param })))),
       h("tbody", {}, ...has.map((r) => h("tr", { class: on.has(r.name) ? "on" : null }, h("th", { scope: "row", text: r.name }), ...parameters.map((p) => h("td", { class: "text", text: p.values.get(r.entry) ?? "\u2013" })))))))); 
@@ -264,9 +265,9 @@ function render({ model, el }) {
     } });
     table.replaceChildren(h("h4", { text: `All figures: ${titled(kind)}` }), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All figures" }, h("table", { class: "plain all" },
       h("thead", {}, h("tr", {}, ...head)),
-      h("tbody", {}, ...rows.map((r) => { const values = figures(r, kind.better); return h("tr", { class: on.has(r.name) ? "on" : null }, h("th", { scope: "row" }, named(r, "table")),
+      h("tbody", {}, ...rows.slice(0, MANY).map((r) => { const values = figures(r, kind.better); return h("tr", { class: on.has(r.name) ? "on" : null }, h("th", { scope: "row" }, named(r, "table")),
         ...shows.slice(1).map((i) => h("td", { class: words.includes(i) ? "text" : "num", text: say(values[i], i) }))); })))),
-    h("div", { class: "tops pad" }, save, copy, said));
+    h("div", { class: "tops pad" }, save, copy, h("span", { class: "soft small", text: rows.length > MANY ? `The first ${MANY} of ${whole(rows.length)} rows; the file has all.` : "" }), said));
   }
 
   /** What depends on the width. */
@@ -276,7 +277,8 @@ function render({ model, el }) {
     differences();
     const some = pooled && seen.pool.list.length ? seen.pool : seen.own.list.length ? seen.own : seen.pool, { list, bars, critical } = some;
     const head = h("h4", { text: "Mean ranks: entries under one bar are not told apart" });
-    const why = alone() || uncompared() || (list.length ? "" : "No mean ranks: they need two entries with scores on the same folds.");
+    if (alone()) return ranks.replaceChildren();
+    const why = uncompared() || (list.length ? "" : "No mean ranks: they need two entries with scores on the same folds.");
     if (why) return ranks.replaceChildren(head, gap(why));
     const both = seen.pool.list.length && seen.own.list.length, cap = list.slice(0, FEW);
     const how = critical ? [`Rank 1 is best, mean over ${critical.blocks} blocks of fold and seed${some === seen.pool ? ", all splits together" : ""}.`, Number.isFinite(critical.p) ? `Are all alike? p ${chance(critical.p)} (Friedman, Iman and Davenport).` : "",
@@ -291,7 +293,8 @@ function render({ model, el }) {
   function front() {
     if (!seen) return;
     const { rows, kind, on: best } = seen, list = rows.filter((r) => r.cost > 0 && Number.isFinite(r.value)), head = h("h4", { text: "Score against time" });
-    const why = alone() || (list.length ? "" : "No time was recorded with these runs.");
+    if (alone()) return cost.replaceChildren();
+    const why = list.length ? "" : "No time was recorded with these runs.";
     if (why) return cost.replaceChildren(head, gap(why));
     if (plot.parentNode !== cost) cost.replaceChildren(head, plot, h("p", { class: "soft small pad" }));
     cost.lastChild.textContent = seen.fronted ? "Filled and joined: nothing else is at least as good in less time. Dashed: the best naive score. Arrows go from point to point, Enter marks." : "Arrows go from point to point, Enter marks.";
@@ -309,12 +312,14 @@ function render({ model, el }) {
     joined.slice(1).forEach((r, i) => { const a = joined[i]; segment(c, area.sx(a.cost), area.sy(a.value), area.sx(r.cost), area.sy(a.value)); segment(c, area.sx(r.cost), area.sy(a.value), area.sx(r.cost), area.sy(r.value)); });
     spots = list.map((r) => ({ ...r, x: area.sx(r.cost), y: area.sy(r.value) })).sort((a, b) => a.x - b.x);
     const taken = spots.map((s) => [s.x - 6, s.y - 6, s.x + 6, s.y + 6]);
+    let names = 0;
     for (const s of [...spots].sort((a, b) => Number(on.has(b.name)) - Number(on.has(a.name)) || Number(best.has(b.entry)) - Number(best.has(a.entry)))) {
       c.strokeStyle = c.fillStyle = s.naive ? soft : model_;
       c.lineWidth = 2;
       c.fillStyle = best.has(s.entry) ? c.strokeStyle : area.colors.bg;
       disc(c, s.x, s.y, on.has(s.name) ? 7 : 5);
       disc(c, s.x, s.y, on.has(s.name) ? 7 : 5, false);
+      if (names++ >= NAMED) continue;
       c.fillStyle = s.naive ? soft : area.colors.ink;
       const text = cut(c, s.name, Math.min(170, area.w * 0.6)), wide = c.measureText(text).width;
       const rooms = [[s.x + 9, s.y], [s.x - 9 - wide, s.y], [s.x - wide / 2, s.y - 14], [s.x - wide / 2, s.y + 14], [s.x + 9, s.y - 13], [s.x + 9, s.y + 13], [s.x - 9 - wide, s.y + 13], [s.x - 9 - wide, s.y - 13], [s.x - 9 - wide, s.y + 28], [s.x - wide / 2, s.y + 28], [s.x + 9, s.y + 28], [s.x - 9 - wide, s.y - 28], [s.x + 9, s.y - 28]];

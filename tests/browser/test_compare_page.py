@@ -171,3 +171,32 @@ def test_ten_thousand_runs_stay_quick_to_search(page: Any, served: str, guard: A
     runs.get_by_role("button", name="All 1 listed").click()
     page.get_by_role("button", name="Compare this run again").wait_for()
     assert clean(guard) == []
+
+
+def test_in_a_dark_notebook_marks_reach_the_kernel_and_two_widgets_share_them(
+    page: Any, lab: Any, guard: Any, picture: Callable[..., None]
+) -> None:
+    lab.show(
+        page,
+        [
+            "import ipywidgets as ipw\nfrom tests.widgets import planted_comparison\n"
+            "from tests.widgets.planted import HOSTILE\n"
+            "from widgets import RunComparison, Selection\nselection = Selection()\nlabel = ipw.Label('nothing yet')\n"
+            "found = planted_comparison.comparison(hostile=HOSTILE)\n"
+            "first, second = RunComparison(found, selection), RunComparison(planted_comparison.comparison(entries=1))\n"
+            "def tell(change): label.value = f'{first.metric}: ' + ' '.join(selection.predictors)\n"
+            "selection.observe(tell, 'predictors')\nfirst.observe(tell, 'metric')\n"
+            "ipw.VBox([label, first, second])",
+        ],
+        "compare",
+        dark=True,
+    )
+    board = page.locator(".wb-compare").first
+    board.locator(".forest").get_by_role("button", name=HOSTILE).click()
+    page.locator(".widget-label", has_text=re.compile("^normalised Pearson: <img")).wait_for()
+    board.get_by_label("Metric").select_option(label="RMSE, ln(\u00b5M)")
+    page.locator(".widget-label", has_text=re.compile("^RMSE: <img")).wait_for()
+    page.locator(".wb-compare").nth(1).get_by_text("One run only: nothing to compare.").wait_for()
+    picture(board, "lab_run_comparison")
+    unharmed(page)
+    assert [e for e in guard.errors if "wb-" in e or e.startswith("page: ")] == []

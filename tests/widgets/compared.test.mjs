@@ -26,7 +26,7 @@ test("one place and metric, best first, and the pair turned round", () => {
   assert.deepEqual(seen.rows.map((r) => r.name), ["b", "a"]);
   assert.deepEqual([seen.pair(0, 1).difference, seen.pair(0, 1).low, seen.pair(0, 1).high, seen.pair(0, 1).verdict], [0.1, 0.05, 0.2, "worse"]);
   assert.equal(seen.pair(1, 0).verdict, "better");
-  assert.deepEqual([...seen.on], [1]);
+  assert.deepEqual([[...seen.on], [...seen.paired].sort()], [[1], [0, 1]]);
   assert.deepEqual([seen.compared, view(frame, 0, 1).compared], [true, false]);
   assert.equal(seen.parameters[0].values.get(0), "4");
   assert.deepEqual(seen.sets, [[0, 1]]);
