@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 24  # entries with a row of their own
+FEW = 14  # up to so many, those off the front are named too, the naive ones excepted
 
 
 def figures(comparison: Comparison, metric: str | None = None) -> dict[str, Figure]:
@@ -88,7 +89,7 @@ def _scores(axes: Axes, rows: pl.DataFrame, metric: str, short: dict[str, str]) 
     unit = next((u for u in rows["unit"] if u), "")
     how = rows["interval"].mode().sort()
     line = f"\ndashed: best naive, {_short(best['naive_predictor'][0])} {best['naive'][0]:.3f}" if best.height else ""
-    axes.set_title(f"Score and 95 % interval ({how[0] if len(how) else ''}){line}", loc="left", fontsize=11)
+    axes.set_title(f"Score, {how[0] if len(how) else 'no interval'} (95 %); grey: naive{line}", loc="left", fontsize=11)
     axes.set_xlabel(metric + (f" [{unit}]" if unit else ""))
     axes.grid(axis="x", color="#E5E5E5")
     axes.set_axisbelow(True)
@@ -150,7 +151,7 @@ def _pareto(axes: Axes, rows: pl.DataFrame, metric: str, short: dict[str, str]) 
         front_row = row["on_front"]
         colour = OKABE_ITO[2] if front_row else GREY
         axes.plot(row["cost_s"], row["score"], "o" if front_row else "x", color=colour, markersize=7)
-        if not front_row and row["predictor"] in naive:
+        if not front_row and (row["predictor"] in naive or rows.height > FEW):
             continue
         close = before is not None and abs(row["score"] - before["score"]) < 0.06 * span
         axes.annotate(
@@ -160,7 +161,7 @@ def _pareto(axes: Axes, rows: pl.DataFrame, metric: str, short: dict[str, str]) 
         )  # fmt: skip
         before = None if close else row
     axes.set_xscale("log")
-    axes.margins(x=0.35, y=0.1)
+    axes.margins(x=0.45, y=0.1)
     axes.set_xlabel("cost of a fold: fit, predict, record [s]")
     axes.set_ylabel(metric)
     axes.set_title("Score against cost\nline: nothing is both better and cheaper", loc="left", fontsize=11)
