@@ -48,8 +48,10 @@ def main() -> None:
         print(f"fold {number}: {len(data.subjects)} lines, {time.monotonic() - start:.0f} s", flush=True)
         cost = assays.real(fold, data, made, wanted)
         tables["the same ridges"].append(_kept(promise, cost, number))
+        _show(tables["the same ridges"][-1])
         if given.drug_response and number == given.folds[0]:
             tables["drug_response"].append(_kept(promise, _dropped(fold, data, wanted), number))
+            _show(tables["drug_response"][-1])
         real = cost.filter(treatment=assays.ALL).select("present", "modality", real_correlation="correlation")
         gains.append(promise.filter(treatment=assays.ALL).join(real, on=["present", "modality"], maintain_order="left"))
     keys = ["present", "modality"]
