@@ -34,6 +34,7 @@ BETTER = {  # +1: larger is better, -1: smaller is better, 0: to be near its lev
 }
 FEWEST = 5  # rows a drug needs for a correlation of its own
 SAME = 1e-9
+SILENT = 2e-3  # predictions that move less than this share of the observed spread beyond the baseline add nothing to it
 NOT_PAIRED = "not comparable: no row that both answered"
 
 
@@ -88,9 +89,9 @@ def measure(
     def total(values: np.ndarray) -> np.ndarray:
         return w @ np.bincount(u, values, units)
 
-    def correlation(a: np.ndarray, c: np.ndarray) -> np.ndarray:
+    def correlation(a: np.ndarray, c: np.ndarray, least: float = 0.0) -> np.ndarray:
         a, c = a - a.mean(), c - c.mean()
-        if c.std() < SAME or a.std() < SAME:
+        if c.std() < max(SAME, least * a.std()) or a.std() < SAME:
             return np.zeros(len(w))
         return _correlation(total(np.ones_like(a)), total(a), total(c), total(a * a), total(c * c), total(a * c))
 
@@ -100,7 +101,7 @@ def measure(
             "RMSE": lambda: np.sqrt(total((p - y) ** 2) / n),
             "MAE": lambda: total(np.abs(p - y)) / n,
             "Pearson": lambda: correlation(y, p),
-            "normalised Pearson": lambda: correlation(y - b, p - b),
+            "normalised Pearson": lambda: correlation(y - b, p - b, SILENT),
             "per-drug Pearson": lambda: _per_drug(d, u, y, p, units, w),
             "per-drug Spearman": lambda: _per_drug(d, u, _ranks(d, "observed"), _ranks(d, "predicted"), units, w),
             "coverage": lambda: total(((y >= low) & (y <= high)).astype(float)) / n,
