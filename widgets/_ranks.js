@@ -22,7 +22,7 @@ const STEP = 21, BAR = 9; // pixels from label to label, from bar to bar
  */
 export function diagram({ root, width, list, bars, difference, marked, told }) {
   const pen = new OffscreenCanvas(1, 1).getContext("2d");
-  pen.font = `12px ${getComputedStyle(root).fontFamily}`;
+  pen.font = `600 12px ${getComputedStyle(root).fontFamily}`;
   const narrow = width < 560, most = list.length, worst = Math.max(most, Math.ceil(Math.max(2, ...list.map((r) => r.rank))));
   const split = narrow ? most : Math.ceil(most / 2);
   const needs = (some) => Math.min(narrow ? width * 0.52 : width * 0.37, Math.max(40, ...some.map((r) => pen.measureText(r.name).width + 52)));

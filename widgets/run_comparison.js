@@ -321,8 +321,8 @@ function render({ model, el }) {
       disc(c, s.x, s.y, on.has(s.name) ? 7 : 5, false);
       if (names++ >= NAMED) continue;
       c.fillStyle = s.naive ? soft : area.colors.ink;
-      const text = cut(c, s.name, Math.min(170, area.w * 0.6)), wide = c.measureText(text).width;
-      const rooms = [[s.x + 9, s.y], [s.x - 9 - wide, s.y], [s.x - wide / 2, s.y - 14], [s.x - wide / 2, s.y + 14], [s.x + 9, s.y - 13], [s.x + 9, s.y + 13], [s.x - 9 - wide, s.y + 13], [s.x - 9 - wide, s.y - 13], [s.x - 9 - wide, s.y + 28], [s.x - wide / 2, s.y + 28], [s.x + 9, s.y + 28], [s.x - 9 - wide, s.y - 28], [s.x + 9, s.y - 28]];
+      const text = cut(c, s.name, Math.min(210, area.w * 0.6)), wide = c.measureText(text).width;
+      const rooms = [[s.x - wide / 2, s.y - 14], [s.x + 9, s.y - 13], [s.x - wide / 2, s.y + 14], [s.x + 9, s.y], [s.x - 9 - wide, s.y], [s.x + 9, s.y + 13], [s.x - 9 - wide, s.y + 13], [s.x - 9 - wide, s.y - 13], [s.x - 9 - wide, s.y + 28], [s.x - wide / 2, s.y + 28], [s.x + 9, s.y + 28], [s.x - 9 - wide, s.y - 28], [s.x + 9, s.y - 28]];
       const free = rooms.map(([x, y]) => [x, y - 7, x + wide, y + 7]).findIndex(([a, b, d, e]) => a > area.left && d < width - 2 && b > area.top - 6 && e < area.bottom && !taken.some(([p, q, r, t]) => a < r && d > p && b < t && e > q));
       if (free < 0) continue; // its name is in the list and under the pointer
       const [x, y] = rooms[free];
