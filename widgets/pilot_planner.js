@@ -147,7 +147,9 @@ function render({ model, el }) {
     const k = panel.length, last = left[k], share = (v) => Math.sqrt(Math.max(0, Math.min(1, 1 - (v * v) / state.spread)));
     const chance = state.random.reduce((sum, line) => sum + line[line.length - 1], 0) / state.random.length;
     const low = between(columns.ks, columns.least, state.n + k) * last, high = between(columns.ks, columns.most, state.n + k) * last;
-    const after = `RMSE ${fixed(left[0], 2)} now, ${fixed(last, 2)} after these ${k} (9 of 10 lines: ${fixed(low, 2)} to ${fixed(high, 2)}), `;
+    // the spread from line to line was learnt over many drugs; of a few it would be too narrow
+    const spread = state.total >= 20 ? ` (9 of 10 lines: ${fixed(low, 2)} to ${fixed(high, 2)})` : "";
+    const after = `RMSE ${fixed(left[0], 2)} now, ${fixed(last, 2)} after these ${k}${spread}, `;
     said.textContent = k ? `${after}${fixed(chance, 2)} after ${k} at random. Normalised correlation ${fixed(share(left[0]), 2)} now, `
       + `${fixed(share(last), 2)} after. Of the ${whole(state.total)} drugs that stay unmeasured, in ${header.unit}.` : "";
   }

@@ -296,6 +296,7 @@ def test_what_is_expected_of_a_panel(plan: pilots.Plan) -> None:
     assert curve["k"].to_list() == [0, 1, 2, 3, 4] and (curve["rmse"].diff().drop_nulls() < 0).all()
     assert curve["rmse"][-1] < curve["random_rmse"][-1]
     assert curve["correlation"][-1] > curve["correlation"][0]
+    assert curve["low"].null_count() == 5  # too few treatments matter here for a spread from line to line
     with pytest.raises(pilots.PlanError, match="Did you mean 'aspirin'"):
         plan.choose(2, interest=["asprin"])
     with pytest.raises(pilots.PlanError, match="no treatment is left"):

@@ -235,7 +235,8 @@ def _panel(plan: Plan, chosen: Chosen, already: int, given: argparse.Namespace) 
     print_(f"{of}; {already} measured")
     print_(f"expected RMSE of the treatments that stay unmeasured, in {unit}:")
     for label, row in (("now", first), (f"after these {curve.height - 1}", last)):
-        print_(f"  {label:<16} {row['rmse']:.2f}   9 of 10 lines: {row['low']:.2f} to {row['high']:.2f}")
+        spread = "" if row["low"] is None else f"   9 of 10 lines: {row['low']:.2f} to {row['high']:.2f}"
+        print_(f"  {label:<16} {row['rmse']:.2f}{spread}")
     print_(
         f"  {f'after {curve.height - 1} random':<16} {last['random_rmse']:.2f}   95 % of random panels: "
         f"{last['random_low']:.2f} to {last['random_high']:.2f}"

@@ -16,6 +16,7 @@ from workbench.predictors._pairs import positions
 from workbench.text import nearest
 
 DRAWS = 20  # random panels beside a chosen one
+BROAD = 20  # treatments that must matter before the spread of their RMSE from line to line is told
 
 
 class PlanError(ValueError):
@@ -212,9 +213,9 @@ class Chosen:
     def curve(self) -> pl.DataFrame:
         """Expected error on the treatments that matter and stay outside the whole panel, after 0 .. k measurements.
 
-        Columns: k, treatment (the k-th), gain (share of the variance left that it takes away), cost,
-        rmse, low, high (9 of 10 lines), correlation (normalised), random_rmse, random_low, random_high (95 % of random
-        panels), random_correlation
+        Columns: k, treatment (the k-th), gain (share of the variance left that it takes away), cost, rmse, low, high (9
+        of 10 lines; null where fewer than 20 treatments matter), correlation (normalised), random_rmse, random_low,
+        random_high (95 % of random panels), random_correlation
         """
         plan, held = self.plan, self.calibration
         outside = self._outside()
@@ -223,7 +224,9 @@ class Chosen:
         before = len(self.given)
         n = [before + k for k in range(len(mean))]
         rmse = np.array([held.expected(v, k) for v, k in zip(mean, n, strict=True)])
-        between = np.array([held.between(k) for k in n])
+        # the spread from line to line was learnt over many treatments; of a few that matter it would be too narrow
+        broad = int((outside > 0).sum()) >= BROAD
+        between = np.array([held.between(k) if broad else (np.nan, np.nan) for k in n])
         spread = float((outside * plan.spread).sum()) / total
         # a panel's own treatments are out of its sum, so what is left to explain differs from panel to panel
         random = np.array([[held.expected(v, k) for v, k in zip(row, n, strict=True)] for row in self.chance])
@@ -244,7 +247,7 @@ class Chosen:
                 "random_high": np.quantile(random, 0.975, axis=0),
                 "random_correlation": np.sqrt(np.clip(1 - (random**2).mean(0) / every, 0, 1)),
             }
-        )
+        ).with_columns(pl.col("low", "high").fill_nan(None))
 
     @property
     def calibration(self) -> calibration.Calibration:
