@@ -21,7 +21,8 @@ from workbench.study import find as find_study
 SUBJECT_MODALITIES = [
     m for m in rooms.names("workbench.modalities") if rooms.load("workbench.modalities", m).AXIS == "subject"
 ]
-LEARNT = ["drug_response", "trees", "ridge"]
+LEARNT = ["drug_response", "stacked_kernels", "trees", "ridge"]
+FUSING = ("stacked_kernels", "drug_response")  # take any subset of modalities
 
 
 def options() -> dict[str, Any]:
@@ -79,11 +80,14 @@ def specify(choice: dict[str, Any], **fixed: Any) -> experiment.Experiment:
     name, asked = choice["predictor"], list(choice.get("modalities") or [])
     chosen = [m for m in asked if m in study.modalities]
     given: dict[str, Any] = {}
-    if name == "drug_response":
+    if name in FUSING:
+        if name == "stacked_kernels":  # it has kernels for some modalities only
+            able = predictors.offered()[name].DEFAULTS["modalities"]  # type: ignore[attr-defined]
+            chosen = [m for m in chosen if m in able]
         if not chosen:
             has = [m for m in SUBJECT_MODALITIES if m in study.modalities]
             why = f" Study {study.name!r} has none of {asked}; it has {has}." if asked else ""
-            raise experiment.ExperimentError(f"drug_response needs at least one modality; tick one.{why}")
+            raise experiment.ExperimentError(f"{name} needs at least one modality; tick one.{why}")
         given = {"modalities": chosen}
     elif name == "trees":
         kept = predictors.offered()["trees"].DEFAULTS["modalities"]  # type: ignore[attr-defined]

@@ -29,6 +29,16 @@ def test_a_choice_made_in_the_panel_is_trained_recorded_and_scored() -> None:
     assert shown["RMSE"] == pytest.approx(whole.filter(metric="RMSE")["value"][0])
 
 
+def test_stacked_kernels_take_the_modalities_they_have_kernels_for() -> None:
+    toy.write()
+    choice = {"study": "synthetic", "predictor": "stacked_kernels", "split": "unseen subject"}
+    spec = interactive.specify(choice | {"modalities": ["expression", "mutation", "drug_structure"]})
+    assert spec.parameters == {"stacked_kernels": {"modalities": ["expression", "mutation"]}}
+    assert interactive.options()["predictors"][:2] == ["drug_response", "stacked_kernels"]
+    with pytest.raises(experiment.ExperimentError, match=r"stacked_kernels needs at least one modality"):
+        interactive.specify(choice | {"modalities": ["drug_structure"]})
+
+
 def test_a_choice_without_modalities_is_refused_and_a_stopped_one_is_killed() -> None:
     toy.write()
     choice = {"study": "synthetic", "predictor": "drug_response", "split": "unseen subject", "modalities": []}
