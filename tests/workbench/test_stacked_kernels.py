@@ -187,3 +187,29 @@ def test_other_columns_than_those_of_the_fit_are_refused(clean: Study) -> None:
     assert block.features[0] == "gene0"
     with pytest.raises(ValueError, match=r"has other columns than"):
         made.predict(Renamed(), fold.test)
+
+
+def test_what_it_keeps_as_left_out_has_not_seen_the_line() -> None:
+    """On noise nothing must come out; on a planted signal left-out errors are those of lines really unseen."""
+
+    def noise(outcomes: pl.DataFrame) -> pl.DataFrame:
+        return outcomes.with_columns(value=pl.Series(np.random.default_rng(8).normal(size=outcomes.height)))
+
+    for name, changes in (("left out noise", {"outcomes": noise}), ("left out signal", {})):
+        made = toy.write(name, subjects=160, censored=0.0, **changes)  # type: ignore[arg-type]
+        fold = Split.make(made, "unseen subject", endpoint="ln_ic50", folds=3, seed=0).fold(0)
+        fitted: Any = predictors.make("stacked_kernels").fit(fold)
+        subjects, treatments, told = fitted.left_out_
+        seen = fold.train.select("subject", "treatment", "value")
+        at = pl.DataFrame({"subject": np.repeat(subjects, len(treatments)), "treatment": treatments * len(subjects)})
+        both = seen.join(at.with_columns(told=pl.Series(told.ravel())), on=["subject", "treatment"])
+        blind = float(((both["value"] - both["told"]) ** 2).mean() ** 0.5)  # type: ignore[operator]
+        answer = score.unseal(predict.predictions(fitted, fold), fold)
+        unseen = float(((answer["observed"] - answer["predicted"]) ** 2).mean() ** 0.5)  # type: ignore[operator]
+        spread = float(seen.with_columns(pl.col("value") - pl.col("value").mean().over("treatment"))["value"].std())
+        assert blind == pytest.approx(unseen, rel=0.06)
+        if "noise" in name:
+            # the drug's own mean and the stack's weights have seen the line; they may not gain more than that
+            assert blind > 0.985 * spread, "left-out answers that beat the mean on noise have seen the line"
+        else:
+            assert blind < 0.8 * spread

@@ -116,6 +116,9 @@ class StackedKernels:
                 self.duals_[kind] += share * dual * weight
         self.duals_ = {kind: dual.astype(np.float32) for kind, dual in self.duals_.items()}
         blind = np.einsum("qt,qnt->nt", weights, np.stack(left_out)) + seen_apart + self.offset_
+        # what each training line would have been told had it not been there: (s, t); a line of a new pair was there
+        there = np.where(np.isfinite(y), blind, np.nan)
+        self.left_out_ = None if fold.group == "pair" else (subjects, self.treatments_, there)
         self._learn_widths(fold, y, blind, subjects)
         return self
 
