@@ -207,7 +207,8 @@ def test_what_it_keeps_as_left_out_has_not_seen_the_line() -> None:
         answer = score.unseal(predict.predictions(fitted, fold), fold)
         unseen = float(((answer["observed"] - answer["predicted"]) ** 2).mean() ** 0.5)  # type: ignore[operator]
         spread = float(seen.with_columns(pl.col("value") - pl.col("value").mean().over("treatment"))["value"].std())
-        assert blind == pytest.approx(unseen, rel=0.06)
+        # genes are chosen on four fifths of the lines there: left-out errors may be larger than true ones, not smaller
+        assert 0.97 * unseen < blind < 1.25 * unseen
         if "noise" in name:
             # the drug's own mean and the stack's weights have seen the line; they may not gain more than that
             assert blind > 0.985 * spread, "left-out answers that beat the mean on noise have seen the line"
