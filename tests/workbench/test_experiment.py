@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import polars as pl
@@ -340,6 +341,61 @@ def test_a_finished_fold_of_a_stopped_run_is_taken_over_and_looks_the_same(study
     assert again.predictions.drop("predictor").equals(whole.predictions.drop("predictor"))
     assert again.metrics.equals(whole.metrics)
     assert again.model("ridge", 0, restore=predictors.restore).predict(study.sealed(), split(study).fold(0).test).height
+
+
+def stopped_halfway(spec: experiment.Experiment, fits: int) -> runs.Run:
+    """The run that ``spec`` leaves when it is killed after so many fits."""
+    made: list[str] = []
+    true = train.fit
+
+    def counted(predictor: Any, *rest: Any, **named: Any) -> Any:
+        if len(made) == fits:
+            raise train.Stopped("enough")
+        made.append(predictor.name)
+        return true(predictor, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(train.Stopped):
+        patch.setattr(train, "fit", counted)
+        experiment.run(spec)
+    return runs.find(spec.name)
+
+
+def test_a_damaged_fold_of_a_stopped_run_is_fitted_anew(study: Study) -> None:
+    spec = experiment.of(PLAIN | {"name": "damaged", "predictors": ["drug_mean", "ridge"]})
+    killed = stopped_halfway(spec, 3)
+    child = next(c for c in killed.children if runs.MARK in c.data.tags)
+    path = Path(unquote(urlparse(child.info.artifact_uri).path), "tables", "predictions.parquet")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    again = experiment.run(spec)
+    assert child.info.run_id not in {c.info.run_id for c in again.children}
+    assert len(again.children) == 4 and again.status == "FINISHED"
+    whole = experiment.run(experiment.of(PLAIN | {"name": "undamaged", "predictors": ["drug_mean", "ridge"]}))
+    assert again.predictions.equals(whole.predictions)
+
+
+def test_what_another_run_took_over_meanwhile_is_left_to_it(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of one experiment start at once and find the same nested run of a third that was killed."""
+    spec = experiment.of(PLAIN | {"name": "both", "predictors": ["drug_mean", "ridge"]})
+    stopped_halfway(spec, 3)
+    found = runs.finished("both")
+    assert len(found) == 3
+    first = experiment.run(spec)
+    monkeypatch.setattr(runs, "finished", lambda name: found)  # as the second one had read it
+    second = experiment.run(spec)
+    mine, theirs = ({c.info.run_id for c in runs.find(r.run_id).children} for r in (first, second))
+    assert len(mine) == len(theirs) == 4 and not mine & theirs
+    assert second.predictions.equals(first.predictions)
+    told = runs.runs().filter(pl.col("run_id") == first.run_id)["predictors"].item()
+    assert sorted(told) == ["drug_mean", "ridge"], "those taken over are named too"
+
+
+def test_a_standing_run_whose_settings_are_damaged_does_not_count(study: Study) -> None:
+    spec = experiment.of(PLAIN | {"name": "stands", "predictors": ["drug_mean"]})
+    run = experiment.run(spec)
+    assert experiment.standing(spec) is not None
+    folder = Path(unquote(urlparse(run._entity.info.artifact_uri).path))
+    (folder / "experiment.json").write_bytes(b"{}")
+    assert experiment.standing(spec) is None
 
 
 def test_a_finished_run_is_made_anew_when_asked_again(study: Study) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,14 @@ def test_one_command_runs_all_and_a_second_call_nothing(
     ]
     assert one["value"] == pytest.approx(sum(told) / 2, abs=1e-9) and one["low"] < one["value"] < one["high"]
     assert re.search(rf"\| ridge \| {one['value']:.3f} ", (tmp_path / "a.md").read_text())
+
+
+def test_an_entry_of_unknown_cost_keeps_its_row(file: Path) -> None:
+    told = leaderboard.table([experiment.standing(leaderboard.read(file).one("synthetic", "unseen tissue", 0)).run_id])  # type: ignore[union-attr]
+    timed = leaderboard.markdown(told)
+    untimed = leaderboard.markdown(replace(told, scores=told.scores.with_columns(cost_s=pl.lit(None, pl.Float64))))
+    assert "| ridge | " in timed
+    assert untimed.splitlines()[-1] == re.sub(r" \d+ \|$", " |", timed.splitlines()[-1])
 
 
 def test_other_data_is_no_standing_run(file: Path) -> None:

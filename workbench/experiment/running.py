@@ -75,7 +75,10 @@ def standing(experiment: Experiment) -> runs.Run | None:
     for run_id in past["run_id"]:
         run = runs.find(run_id)
         told = json.loads(json.dumps(experiment.flat()))
-        if {k: v for k, v in run.params.items() if k != "split digest"} != told:
+        try:
+            if {k: v for k, v in run.params.items() if k != "split digest"} != told:
+                continue
+        except runs.RunError:  # damaged since it was recorded
             continue
         if wanted <= {c.data.tags.get(runs.MARK) for c in run.children}:
             return run
@@ -105,17 +108,25 @@ class _Work:
         for entry in entries.of(self.experiment):
             name, before = entry.predictor, {} if entry.plain else tuned.get(entry.predictor, {})
             mark = entries.mark(self.experiment, self._digest(), self.split.digest, entry, number, before)
-            if mark in self.done:
-                run = self.done[mark]
-                runs.adopt(self.parent, run)
-                found = {t: run.table(t) for t in ("PREDICTIONS", "ATTRIBUTIONS", "CURVES", "TRIALS", "ELSEWHERE")}
-                tuned[name] = json.loads(run.tags.get(TUNED, "{}")) if entry.plain else tuned.get(name, {})
+            found = self._taken_over(mark)
+            if found is not None:
+                tuned[name] = json.loads(self.done[mark].tags.get(TUNED, "{}")) if entry.plain else tuned.get(name, {})
             else:
                 found, chosen = self._fit(entry, entry.seen(fold, self.experiment.seed), base, before, mark)
                 tuned[name] = chosen if entry.plain else tuned.get(name, {})
             for table, frame in found.items():
                 self.kept.setdefault(table, []).append(frame)
             self.steps.done(entry)
+
+    def _taken_over(self, mark: str) -> dict[str, pl.DataFrame] | None:
+        """Tables of a nested run finished before, now one of this run; None where there is none, or none to be read."""
+        if (run := self.done.get(mark)) is None:
+            return None
+        try:
+            found = {t: run.table(t) for t in ("PREDICTIONS", "ATTRIBUTIONS", "CURVES", "TRIALS", "ELSEWHERE")}
+        except runs.RunError:  # damaged since: it stays where it is, and is made anew
+            return None
+        return found if runs.adopt(self.parent, run) else None
 
     def _digest(self) -> str:
         return " ".join([self.study.digest, *(other.digest for other in self.others.values())])

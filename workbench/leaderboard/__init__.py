@@ -164,7 +164,7 @@ def markdown(told: comparison.Comparison, metrics: tuple[str, ...] = SHOWN) -> s
             mine = part.filter(pl.col("entry") == entry)
             cells = [_cell(mine.filter(pl.col("metric") == m)) for m in metrics]
             cost = mine["cost_s"].drop_nulls()
-            lines.append(f"| | | {entry} | " + " | ".join(cells) + f" | {cost[0]:.0f} |" if len(cost) else " | |")
+            lines.append(f"| | | {entry} | " + " | ".join(cells) + (f" | {cost[0]:.0f} |" if len(cost) else " | |"))
     return "\n".join(lines)
 
 

@@ -31,12 +31,19 @@ def finished(experiment: str) -> dict[str, Run]:
     return done
 
 
-def adopt(recording: Recording, run: Run) -> None:
-    """Make ``run`` a nested run of ``recording``; where it was made stays in its tags."""
-    first = run.tags.get("workbench.fitted under") or run.tags["mlflow.parentRunId"]
+def adopt(recording: Recording, run: Run) -> bool:
+    """Make ``run`` a nested run of ``recording``; where it was made stays in its tags.
+
+    False, and nothing is changed, where another run took it over since ``finished`` found it.
+    """
+    above = run.tags["mlflow.parentRunId"]
     client = store.client()
-    client.set_tag(run.run_id, "workbench.fitted under", first)
+    if client.get_run(run.run_id).data.tags.get("mlflow.parentRunId") != above:
+        return False
+    client.set_tag(run.run_id, "workbench.fitted under", run.tags.get("workbench.fitted under") or above)
     client.set_tag(run.run_id, "mlflow.parentRunId", recording.run_id)
+    recording.names(run.tags["predictor"])
+    return True
 
 
 def _search(experiment_id: str, where: str) -> Any:

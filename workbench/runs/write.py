@@ -263,10 +263,14 @@ class Recording(_Open):
             data.append((label, sha256(told), context, None if rows is None else len(rows)))
         child._inputs(self.study, data)
         child._dataset = (data[1][0][:500], data[1][1][:36])
+        self.names(predictor)
+        return child
+
+    def names(self, predictor: str) -> None:
+        """Name a predictor among those of the run."""
         if predictor not in self._predictors:
             self._predictors.append(predictor)
             self.tag({"predictors": json.dumps(self._predictors)})
-        return child
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._close(error)
