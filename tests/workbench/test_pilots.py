@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,27 @@ def split(study: Study) -> Split:
 @pytest.fixture(scope="module")
 def plan(split: Split) -> pilots.Plan:
     return pilots.fit(split.fold(0), rank=4)
+
+
+@pytest.mark.shared_home
+def test_two_subjects_of_one_patient_are_left_out_together() -> None:
+    """Twins share their omics and what no omics shows: with one at hand the other is no news."""
+    draw = np.random.default_rng(0)
+    noise = {(i, t): draw.normal() for i in range(30) for t in toy.TREATMENTS}
+
+    def shared(outcomes: pl.DataFrame) -> pl.DataFrame:
+        keys = [(int(s.split()[1]) // 2, t) for s, t in outcomes.select("subject", "treatment").iter_rows()]
+        return outcomes.with_columns(value=pl.Series([noise[k] for k in keys]))
+
+    def twins(kind: str, names: list[str], x: np.ndarray) -> np.ndarray:
+        return x[[i - i % 2 for i in range(len(x))]] if kind == "expression" else x
+
+    fold = Split.make(toy.write("twins", outcomes=shared, values=twins), "unseen subject", endpoint="ln_ic50", folds=5)
+    alone = fold.fold(0)
+    patient = pl.format("patient {}", pl.col("subject").str.slice(8).cast(pl.Int64) // 2)
+    paired = replace(alone, train=alone.train.with_columns(person=patient))
+    told = [np.nanstd(unseen("ridge", {}, f)[1].residual) for f in (alone, paired)]
+    assert told[0] < 0.9 < 0.97 < told[1], "noise cannot be predicted"
 
 
 @pytest.mark.shared_home
