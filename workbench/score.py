@@ -8,6 +8,7 @@
 
 The bootstrap draws cell lines (subjects), or treatments where compounds or pairs of them were unseen; all predictors
 of a fold share the draws, so differences are paired; two that answered different rows are compared on those shared.
+What stands in several folds (a line, where pairs are unseen) is drawn for all folds at once.
 Ranks of the Spearman metric are those of the full fold. A censored observation counts at its bound.
 """
 
@@ -176,11 +177,16 @@ def evaluate(
         tuple[str, str, int], tuple[Draws, Draws]
     ] = {}  # where two answered different rows: both on those shared
     by = resampled(split)
+    whole = scored[by].unique().sort()
+    recurring = scored.select(by, "fold").unique().height > len(whole)
+    shared_w = weights(len(whole), draws, seed * 1000) if recurring else None
     for k in folds:
         part = scored.filter(pl.col("fold") == k)
         names = part[by].unique().sort()
         index = dict(zip(names, range(len(names)), strict=True))
-        w = weights(len(names), draws, seed * 1000 + k)
+        # a line whose rows lie in several folds is drawn for all of them at once, or it would count as several lines
+        there = None if shared_w is None else whole.is_in(names.implode()).to_numpy()
+        w = weights(len(names), draws, seed * 1000 + k) if shared_w is None else shared_w[:, there]
         for predictor in order:
             mine = part.filter(pl.col("predictor") == predictor)
             unit = mine[by].replace_strict(index, return_dtype=pl.Int64).to_numpy()

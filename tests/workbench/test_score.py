@@ -39,7 +39,7 @@ def table(
         kept = (d < drugs - 1) | (s < 4)
         s, d = s[kept], d[kept]
     n = len(s)
-    baseline = np.array([0.0, 2.0, -1.0, 4.0, 1.0, -3.0])[d]
+    baseline = np.array([0.0, 2.0, -1.0, 4.0, 1.0, -3.0])[d % 6]
     observed = baseline + draw.normal(size=subjects)[s] * 0.5 + draw.normal(size=n)
     frames = []
     for name, how in predicted.items():
@@ -372,3 +372,25 @@ def test_a_predictor_that_answers_too_few_rows_is_named() -> None:
 
     with pytest.raises(ValueError, match=r"short answered 3 of \d+ test rows; one answer a row"):
         predict.predictions(Short(), fold)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("split", ["unseen pair", "unseen subject"])
+def test_a_line_with_rows_in_several_folds_counts_as_one(split: str) -> None:
+    """Errors that a whole line shares: dealing its rows to five folds makes no more lines of it."""
+    draw = np.random.default_rng(3)
+    shared = np.repeat(draw.normal(size=100), 10)
+
+    def hard(y: np.ndarray, b: np.ndarray, d: np.random.Generator) -> np.ndarray:
+        return y + 2 * shared + 0.1 * d.normal(size=len(y))
+
+    one = table(100, 10, split=split, few=False, a=hard, b=lambda y, b, d: y + d.normal(size=len(y)))
+    pair = (pl.col("row") * 7) % 5 if split == "unseen pair" else pl.col("row") // 10 % 5
+    five = one.with_columns(fold=pair.cast(pl.Int32))
+    for metric in ("RMSE", "MAE"):
+        width = []
+        for frame in (one, five):
+            metrics, comparisons = score.evaluate(frame, [], draws=400)
+            chosen = metrics.filter(pl.col("fold") == "all", pl.col("metric") == metric, pl.col("predictor") == "a")
+            apart = comparisons.filter(pl.col("metric") == metric)
+            width.append([(f["high"] - f["low"]).item() for f in (chosen, apart)])
+        np.testing.assert_allclose(width[1], width[0], rtol=0.25)
