@@ -188,7 +188,8 @@ function render({ model, el }) {
           h("u", { style: { left: place(Math.max(low, Math.min(high, mean[i]))) } }), h("b", { style: { left: place(now[i]) } }))),
         ...(conc ? [h("td", { class: "num", text: short(Math.exp(now[i]), 2) })] : [])))))
       : h("div", { class: "empty", text: `No drug is called ${words}.` }));
-    counted.textContent = shown.length < kept.length ? `${shown.length} of ${whole(kept.length)} drugs; find one by name or order them differently.` : `${whole(kept.length)} drugs. The grey mark is the prediction before any measurement.`;
+    const many = shown.length < kept.length ? `${shown.length} of ${whole(kept.length)} drugs; find one by name or order them differently.` : `${whole(kept.length)} ${kept.length === 1 ? "drug" : "drugs"}.`;
+    counted.textContent = `${many} The grey mark is the prediction before any measurement.`;
   }
 
   function curve() {

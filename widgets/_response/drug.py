@@ -64,7 +64,7 @@ class DrugPage(pn.viewable.Viewer):
         self._draw()
 
     def _unit(self) -> str:
-        return str(self._frame["unit"][0])
+        return str(self._frame["unit"][0]).replace("uM", "\u00b5M")
 
     @param.depends("treatment", "predictor", "tissue", watch=True)
     def _draw(self) -> None:

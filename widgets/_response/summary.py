@@ -96,8 +96,9 @@ def scores(metrics: pl.DataFrame, comparisons: pl.DataFrame | None = None) -> di
             verdict = ""
         elif not verdict:
             verdict, evidence = _by_interval(r), "interval"
+        unit = (r["unit"] or "").replace("uM", "\u00b5M")  # as people write it
         found.setdefault(r["predictor"], {})[r["metric"]] = Cell(
-            r["value"], r["low"], r["high"], r["naive"], r["naive_predictor"] or "", r["unit"] or "", verdict,
+            r["value"], r["low"], r["high"], r["naive"], r["naive_predictor"] or "", unit, verdict,
             evidence if verdict else "",
         )  # fmt: skip
     lead = leading({m for cells in found.values() for m in cells})

@@ -72,7 +72,7 @@ class ComparePage(pn.viewable.Viewer):
         self._studies, self._splits = picker(self, "study", "Study"), picker(self, "split", "Split")
         for control in (self._studies, self._splits):  # beside each other where there is room
             control.styles = {"flex": "1 1 240px"}
-        self._again = pmui.Button(label="Look for new runs", variant="outlined", width=180, height=52, margin=(12, 10))
+        self._again = pmui.Button(label="Look for new runs", variant="outlined", width=180, height=56, margin=(5, 10))
         self._go = pmui.Button(label="Compare", variant="contained", width=260, margin=(4, 10))
         self._csv = pmui.FileDownload(
             callback=self._file, filename="scores.csv", label="All scores as csv", width=220, visible=False,

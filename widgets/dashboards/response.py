@@ -43,11 +43,12 @@ class ResponsePage(pn.viewable.Viewer):
         self.source = importlib.import_module("workbench.runs") if source is None else source
         self._single = not (hasattr(self.source, "runs") and hasattr(self.source, "find"))
         self._picker = picker(self, "run_id", "Run")
-        self._again = pmui.Button(label="Look for new runs", variant="outlined", width=180, height=52, margin=(12, 10))
-        self._body = pn.Column(sizing_mode="stretch_width")
+        self._again = pmui.Button(label="Look for new runs", variant="outlined", width=180, height=56, margin=(5, 10))
+        # Panel caps a column at the height of the window; what is taller would lie over what comes after it
+        self._body = pn.Column(sizing_mode="stretch_width", styles={"max-height": "none"})
         self._again.on_click(lambda _: self.refresh())
         above = [] if self._single else [pn.Row(self._picker, self._again, sizing_mode="stretch_width")]
-        self._whole = pn.Column(*above, self._body, sizing_mode="stretch_width")
+        self._whole = pn.Column(*above, self._body, sizing_mode="stretch_width", styles={"max-height": "none"})
         self.refresh()
 
     def refresh(self) -> None:
@@ -105,7 +106,7 @@ class ResponsePage(pn.viewable.Viewer):
             ("Learning curves", lambda: html(pieces.curves(loaded.curves))),
             ("Provenance", lambda: html(pieces.provenance(run))),
         ]
-        rooms = [pn.Column(sizing_mode="stretch_width", min_height=200) for _ in parts]
+        rooms = [pn.Column(sizing_mode="stretch_width", min_height=200, styles={"max-height": "none"}) for _ in parts]
         self._made: dict[int, Any] = {}
         tabs = pmui.Tabs(*[(name, room) for (name, _), room in zip(parts, rooms, strict=True)],
                          sizing_mode="stretch_width",

@@ -43,17 +43,18 @@ class StudyPage(pn.viewable.Viewer):
         self._given = study if study is not None and not isinstance(study, str) else None
         self._picker = picker(self, "name_shown", "Study")
         self._again = pmui.Button(
-            label="Look for new studies", variant="outlined", width=200, height=52, margin=(12, 10)
+            label="Look for new studies", variant="outlined", width=200, height=56, margin=(5, 10)
         )
         self._again.on_click(lambda _: self.refresh())
         self._said = html(Markup(""))
         self._clear = pmui.Button(label="Clear selection", variant="outlined", size="small", visible=False)
         self._clear.on_click(lambda _: self.selection.clear("page"))
-        self._body = pn.Column(sizing_mode="stretch_width")
+        # Panel caps a column at the height of the window; what is taller would lie over what comes after it
+        self._body = pn.Column(sizing_mode="stretch_width", styles={"max-height": "none"})
         # as tall without its button as with it, so that the tabs stay where they are
         chosen = pn.Row(self._said, self._clear, sizing_mode="stretch_width", min_height=44)
         above = [] if study is not None else [pn.Row(self._picker, self._again, sizing_mode="stretch_width")]
-        self._whole = pn.Column(*above, self._body, sizing_mode="stretch_width")
+        self._whole = pn.Column(*above, self._body, sizing_mode="stretch_width", styles={"max-height": "none"})
         self._chosen = chosen
         self.selection.observe(self._tell, "subjects")
         if study is None:
@@ -113,7 +114,7 @@ class StudyPage(pn.viewable.Viewer):
         self._tell()
 
     def _tabs(self, opened: Opened) -> pmui.Tabs:
-        rooms = [pn.Column(sizing_mode="stretch_width", min_height=200) for _ in TABS]
+        rooms = [pn.Column(sizing_mode="stretch_width", min_height=200, styles={"max-height": "none"}) for _ in TABS]
         tabs = pmui.Tabs(*zip(TABS, rooms, strict=True), sizing_mode="stretch_width",
                          sx={"& .MuiTab-root": {"textTransform": "none", "fontSize": 16}})  # fmt: skip
         makers = list(TABS.values())
