@@ -81,7 +81,11 @@ def _answer(given: argparse.Namespace) -> dict[str, Any]:
     study = Study.open(find(given.study))
     known = study.outcomes["endpoint"].unique().to_list()
     if given.endpoint not in known:
-        raise Refused(f"study {study.name!r} has no endpoint {given.endpoint!r}.{nearest(given.endpoint, known)}")
+        hint = f"{nearest(given.endpoint, known)} It has: {', '.join(sorted(known))}."
+        raise Refused(f"study {study.name!r} has no endpoint {given.endpoint!r}.{hint}")
+    lines = study.subjects["subject"].to_list()
+    if given.line and given.line not in lines:  # said before the work, not after
+        raise Refused(f"study {study.name!r} has no line {given.line!r}.{nearest(given.line, lines)}")
     bare = not given.line and not given.panel
     predictor = "drug_mean" if bare else given.predictor
     folder = pilots.place(study, given.endpoint, predictor, None, given.seed)
@@ -209,6 +213,8 @@ def _members(given: argparse.Namespace, study, plan: Plan) -> list[str]:
 def _table(file: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     from workbench.formats import table
 
+    if not file.expanduser().is_file():
+        raise Refused(f"{file}: there is no such file. It should be a csv with the columns {', '.join(columns)}.")
     frame = table.read(file.expanduser().read_bytes(), file.name)["table"]
     for name in columns:
         if name not in frame.columns:

@@ -67,6 +67,7 @@ def _patients(study, lines, args: argparse.Namespace) -> list[Row]:
     from workbench.translate.domains import match
 
     endpoint, truth = patients.response(study)
+    transfer.check_drugs(lines, args.drug or [])  # said before the work, not after
     matched = match(lines, study.sealed())
     said = f"{len(matched.lines.names)} lines of {lines.name}, {len(matched.tumours.names)} patients of {study.name}"
     print(f"{said}, {len(matched.lines.genes):,} genes in both; {endpoint}: {sum(truth.values())} of {len(truth)}")

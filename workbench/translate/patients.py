@@ -30,8 +30,9 @@ def response(study, endpoint: str | None = None) -> tuple[str, dict[str, bool]]:
         frame = frame.filter(pl.col("endpoint").cast(pl.String) == endpoint)
     found = frame["endpoint"].cast(pl.String).unique().sort().to_list()
     if len(found) != 1:
+        do = "Keep the one that is meant." if found else "It needs a response of patients, such as complete response."
         listed = ", ".join(found) or "none"
-        raise ValueError(f"study {study.name!r}: expected one endpoint in '0/1', found {listed}. Name it.")
+        raise ValueError(f"study {study.name!r}: expected one endpoint in '0/1', found {listed}. {do}")
     if stray := set(frame["value"].to_list()) - {0.0, 1.0}:
         raise ValueError(f"study {study.name!r}, {found[0]}: expected 0 or 1, found {sorted(stray)[0]:g}.")
     return found[0], {s: v == 1.0 for s, v in frame.select(pl.col("subject").cast(pl.String), "value").iter_rows()}

@@ -8,7 +8,7 @@ the patients' responses once, for all adaptations and drugs together. ``predict`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -144,6 +144,14 @@ class Transfer:
         return pl.concat(frames)
 
 
+def check_drugs(lines, drugs: Iterable[str], endpoint: str = "ln_ic50") -> None:
+    """Raises a KeyError that names the nearest if the study ``lines`` has no response to one of ``drugs``."""
+    known = lines.outcomes.filter(pl.col("endpoint") == endpoint)["treatment"].cast(pl.String).unique().to_list()
+    for drug in drugs:
+        if drug not in known:
+            raise KeyError(f"study {lines.name!r} has no {endpoint} of {drug!r}.{nearest(drug, known)}")
+
+
 def fit(
     lines,
     tumours,
@@ -167,10 +175,7 @@ def fit(
     sealed = tumours.sealed()
     roles = drugs_of(sealed, lines) if drugs is None else dict.fromkeys(drugs, "asked for")
     pairs = lines.outcomes.filter(pl.col("endpoint") == endpoint).with_columns(pl.col("treatment").cast(pl.String))
-    known = pairs["treatment"].unique().to_list()
-    for drug in roles:
-        if drug not in known:
-            raise KeyError(f"study {lines.name!r} has no {endpoint} of {drug!r}.{nearest(drug, known)}")
+    check_drugs(lines, roles, endpoint)
     matched = match(lines, sealed, modality)
     return _fitted(matched, pairs, roles, methods, lines.name, tumours.name, sealed, seed, progress)
 
