@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 PACKAGE = Path(__file__).resolve().parents[1]
+ELSEWHERE = ("across", "ceiling/matching")
 CODE = ("nn", "modalities", "predictors/__init__", "splits", "batches", "train", "predict", "tuning")
 
 
@@ -109,7 +110,8 @@ def mark(experiment: Experiment, study: str, split: str, entry: Entry, fold: int
     defaults: dict[str, Any] = predictors.offered()[name].DEFAULTS  # type: ignore[attr-defined]
     given = defaults | experiment.parameters.get(name, {}) | tuned
     told = [study, split, fold, experiment.seed, entry.label, given, experiment.tuning.get(name), _code(name)]
-    told += [list(experiment.elsewhere)]
+    told += [list(experiment.elsewhere), _digest(ELSEWHERE) if experiment.elsewhere else ""]
+    told += ["" if entry.plain else _digest(("experiment/entries",))]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=list).encode()).hexdigest()
 
 
@@ -118,11 +120,16 @@ def _code(predictor: str) -> str:
     """SHA-256 of the source that fits and applies ``predictor``."""
     room = "workbench.predictors"
     own = next(n for n in rooms.names(room) if predictor in rooms.load(room, n).PREDICTORS)
-    files = [PACKAGE / "predictors" / f"{own}.py", *sorted((PACKAGE / "predictors").glob("_*.py"))]
-    for place in CODE:
-        folder = PACKAGE / place
-        files += sorted(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    private = tuple(f"predictors/{f.stem}" for f in sorted((PACKAGE / "predictors").glob("_[!_]*.py")))
+    return _digest((f"predictors/{own}", *private, *CODE))
+
+
+@cache
+def _digest(places: tuple[str, ...]) -> str:
+    """SHA-256 of the source of modules and folders of this package."""
     h = hashlib.sha256()
-    for file in files:
-        h.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    for place in places:
+        folder = PACKAGE / place
+        for file in sorted(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]:
+            h.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return h.hexdigest()
