@@ -21,6 +21,7 @@ const COVER_CSS = `
 .wb-cover .lane i{position:absolute;top:0;bottom:0;width:0;border-left:1px solid var(--wb-line);}
 .wb-cover .lane i.promise{border-left:2px dashed var(--wb-ink);top:-5px;bottom:-5px;opacity:.6;}
 .wb-cover .lane .span{position:absolute;top:8px;height:3px;border-radius:2px;background:var(--wb-accent);opacity:.5;}
+.wb-cover .lane .span.beyond{mask-image:linear-gradient(to right,transparent,#000 40px);} /* it goes on below the scale */
 .wb-cover .lane .dot,.wb-cover .lane .ring{position:absolute;top:4px;width:11px;height:11px;margin-left:-5.5px;border-radius:50%;}
 .wb-cover .lane .dot{background:var(--wb-accent);}
 .wb-cover .lane .ring{border:2px solid var(--wb-soft);}
@@ -175,7 +176,7 @@ function render({ model, el }) {
     row.classList.add(`v${c.verdict[i]}`);
     const lane = h("span", { class: "lane", "aria-hidden": "true" }, ...(groups.marks || []).map((x) => h("i", { style: { left: px(x) } })),
       h("i", { class: "promise", style: { left: px(c.level[i]) } }));
-    if (Number.isFinite(c.low[i])) lane.append(h("span", { class: "span", style: { left: px(c.low[i]), right: `calc(100% - ${px(c.high[i])})` } }));
+    if (Number.isFinite(c.low[i])) lane.append(h("span", { class: c.low[i] < low ? "span beyond" : "span", style: { left: px(c.low[i]), right: `calc(100% - ${px(c.high[i])})` } }));
     if (before !== undefined) lane.append(h("span", { class: "ring", style: { left: px(c.covered[before]) } }));
     lane.append(h("span", { class: "dot", style: { left: px(c.covered[i]) } }));
     row.append(h("span", { class: "name cut", text: words(name), title: name }), lane, h("span", { class: "num", text: share(c.covered[i]) }));

@@ -16,6 +16,9 @@ const COMPARE_CSS = `
 .wb-compare .forest .line{display:grid;grid-template-columns:minmax(90px,34%) minmax(0,1fr) 142px;grid-template-areas:"name track value";align-items:center;column-gap:12px;}
 .wb-compare .forest .line>button{grid-area:name;justify-self:start;}
 .wb-compare .forest .value{grid-area:value;}
+.wb-compare .tops label{max-width:100%;}
+.wb-compare .tops label .soft{flex:none;}
+.wb-compare .tops select{min-width:0;flex:0 1 auto;}
 .wb-compare .forest .track,.wb-compare .forest .scale{grid-area:track;}
 .wb-compare .forest button,.wb-compare .plain th button{border-color:transparent;background:none;text-align:left;padding:2px 5px;min-height:27px;overflow-wrap:anywhere;line-height:1.3;}
 .wb-compare .forest button:hover,.wb-compare .plain th button:hover{background:var(--wb-hover);}

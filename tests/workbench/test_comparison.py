@@ -192,7 +192,7 @@ def test_only_the_parameters_that_differ_make_variants() -> None:
     variants = dict(found.scores.select("entry", "variant").iter_rows())
     assert variants == {
         "good, alpha=1.0": "alpha=1.0", "good, alpha=0.1": "alpha=0.1", "worse": "",
-        "good, alpha=0.1, tuning.trials=20": "alpha=0.1, tuning.trials=20",
+        "good, alpha=0.1, tuned": "alpha=0.1, tuned",
     }  # fmt: skip
     told = {(e, p): v for e, p, v in found.parameters.select("entry", "param", "value").iter_rows()}
     assert {p for _, p in told} == {"alpha", "tuning.trials"}

@@ -137,8 +137,9 @@ def _plain(text: str | None) -> str:
     try:
         value = json.loads(text)
     except ValueError:
-        return text
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else text or "none"
+        value = text
+    words = ", ".join(map(str, value)) if isinstance(value, list) else value if isinstance(value, str) else text
+    return words.strip() or "none"
 
 
 def _settings(placed: pl.DataFrame) -> pl.DataFrame:
@@ -162,11 +163,23 @@ def _settings(placed: pl.DataFrame) -> pl.DataFrame:
     return told.join(differ.select("predictor", "param"), on=["predictor", "param"], how="semi", maintain_order="left")
 
 
+def _in_short(settings: pl.DataFrame) -> pl.DataFrame:
+    """run_id and text of every setting; how a predictor was tuned is one word where all its tuned runs share it."""
+    of_tuning = pl.col("param").str.starts_with("tuning.")
+    tuned = settings.filter(of_tuning)
+    runs = tuned.group_by("predictor").agg(pl.col("run_id").n_unique().alias("runs"))
+    kinds = tuned.group_by("predictor", "param").agg(pl.col("value").n_unique().alias("kinds"), pl.len().alias("said"))
+    alike = kinds.join(runs, on="predictor").filter((pl.col("kinds") == 1) & (pl.col("said") == pl.col("runs")))
+    rest = settings.join(alike, on=["predictor", "param"], how="anti").sort("param")
+    words = rest.select("run_id", pl.concat_str("param", pl.lit("="), "value").alias("text"))
+    return pl.concat([words, tuned.select("run_id").unique().sort("run_id").with_columns(text=pl.lit("tuned"))])
+
+
 def _varied(placed: pl.DataFrame, settings: pl.DataFrame) -> pl.DataFrame:
     """Nested runs with ``variant`` and ``entry``."""
-    text = settings.sort("param").group_by("run_id", maintain_order=True).agg(
-        pl.concat_str("param", pl.lit("="), "value").str.join(", ").alias("variant")
-    )  # fmt: skip
+    text = (
+        _in_short(settings).group_by("run_id", maintain_order=True).agg(pl.col("text").str.join(", ").alias("variant"))
+    )
     varied = placed.join(text, on="run_id", how="left", maintain_order="left").with_columns(
         pl.col("variant").fill_null(""), pl.col("predictor").fill_null("not stated")
     )
