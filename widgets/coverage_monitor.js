@@ -51,7 +51,8 @@ const UNIT = { subject: ["line", "lines"], treatment: ["drug", "drugs"] };
 const LEGEND = [["var(--wb-mark)", "breaks: holds less than promised"], ["var(--wb-warn)", "wider than promised"], ["var(--wb-accent)", "no break shown"], ["var(--wb-soft)", "too few to judge"]];
 const share = (x, digits = 1) => (Number.isFinite(x) ? `${(100 * x).toFixed(digits)} %` : "\u2013");
 const bounds = (low, high) => (Number.isFinite(low) && Number.isFinite(high) ? `${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)} %` : "");
-const words = (name) => name.replaceAll("_", " ");
+/** A drug is called what it is called; what a table of ours codes is read as words. */
+const words = (name, kind) => (kind === "treatment" ? name : name.replaceAll("_", " "));
 const list = (texts, most = 4) => (texts.length > most ? `${texts.slice(0, most).join(", ")} and ${whole(texts.length - most)} more` : texts.length > 1 ? `${texts.slice(0, -1).join(", ")} and ${texts.at(-1)}` : texts.join(""));
 
 /** Rows of `columns` of one predictor, split and kind of interval; of one kind of group where `kind` is given. */
@@ -73,7 +74,7 @@ export function ranked(frame, rows, kind) {
 /** In words: what was promised and found, and where it breaks. `total` is the row of all rows, or -1. */
 export function sentence(frame, total, rows, kind) {
   const { columns: c, header: f } = frame, parts = [];
-  const told = (i) => `${words(f.names[c.name[i]])} (${share(c.covered[i])})`;
+  const told = (i) => `${words(f.names[c.name[i]], kind)} (${share(c.covered[i])})`;
   if (total >= 0) {
     const unit = (UNIT[f.units[c.unit[total]]] || ["unit", "units"])[c.k[total] === 1 ? 0 : 1];
     const within = bounds(c.low[total], c.high[total]);
@@ -179,7 +180,7 @@ function render({ model, el }) {
     if (Number.isFinite(c.low[i])) lane.append(h("span", { class: c.low[i] < low ? "span beyond" : "span", style: { left: px(c.low[i]), right: `calc(100% - ${px(c.high[i])})` } }));
     if (before !== undefined) lane.append(h("span", { class: "ring", style: { left: px(c.covered[before]) } }));
     lane.append(h("span", { class: "dot", style: { left: px(c.covered[i]) } }));
-    row.append(h("span", { class: "name cut", text: words(name), title: name }), lane, h("span", { class: "num", text: share(c.covered[i]) }));
+    row.append(h("span", { class: "name cut", text: words(name, model.get("by")), title: name }), lane, h("span", { class: "num", text: share(c.covered[i]) }));
     row.setAttribute("aria-label", `${name}: ${share(c.covered[i])} covered, ${f.verdicts[c.verdict[i]]}`);
   }
 
@@ -188,7 +189,7 @@ function render({ model, el }) {
     if (i === undefined) return;
     const unit = (UNIT[f.units[c.unit[i]]] || ["unit", "units"])[c.k[i] === 1 ? 0 : 1], within = bounds(c.low[i], c.high[i]), before = other.get(c.name[i]);
     one.textContent = [
-      `${words(f.names[c.name[i]])}: ${share(c.covered[i])} of ${whole(c.n[i])} values of ${whole(c.k[i])} ${unit} lie within${within ? ` (95 % interval ${within})` : ""}; ${share(c.below[i])} below, ${share(c.above[i])} above.`,
+      `${words(f.names[c.name[i]], model.get("by"))}: ${share(c.covered[i])} of ${whole(c.n[i])} values of ${whole(c.k[i])} ${unit} lie within${within ? ` (95 % interval ${within})` : ""}; ${share(c.below[i])} below, ${share(c.above[i])} above.`,
       Number.isFinite(c.width[i]) ? `Mean width ${short(c.width[i])}.` : "No interval is finite.",
       c.unbounded[i] > 0 ? `${share(c.unbounded[i])} unbounded.` : "",
       `Verdict: ${f.verdicts[c.verdict[i]]}${f.verdicts[c.verdict[i]] === "in doubt" ? ": it would be called if it were the only one looked at" : ""}.`,

@@ -13,7 +13,7 @@ const COMPARE_CSS = `
 .wb-compare h4{font-size:13px;color:var(--wb-ink);margin:0 0 3px;}
 .wb-compare .lead-in{margin:2px 0 8px;font-size:14px;overflow-wrap:anywhere;}
 .wb-compare .gap{padding:18px 14px;color:var(--wb-soft);border:1px dashed var(--wb-line);border-radius:4px;}
-.wb-compare .forest .line{display:grid;grid-template-columns:minmax(90px,34%) minmax(0,1fr) 142px;grid-template-areas:"name track value";align-items:center;column-gap:12px;}
+.wb-compare .forest .line{display:grid;grid-template-columns:minmax(90px,34%) minmax(0,1fr) 152px;grid-template-areas:"name track value";align-items:center;column-gap:12px;}
 .wb-compare .forest .line>button{grid-area:name;justify-self:start;}
 .wb-compare .forest .value{grid-area:value;}
 .wb-compare .tops label{max-width:100%;}
