@@ -103,6 +103,14 @@ def test_the_first_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> 
     assert status(["--version"]) == 0 and capsys.readouterr().out.startswith("workbench 0.")
 
 
+def test_a_mistyped_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["piolt"]) == 2
+    assert "unknown verb 'piolt'. Did you mean 'pilot'?" in capsys.readouterr().err
+    assert set(VERBS) <= set(cli.BUILT_IN)
+    for verb in cli.BUILT_IN:
+        assert status([verb, "--help"]) == 0
+
+
 BAD = [
     "",
     "runn",

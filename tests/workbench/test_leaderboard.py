@@ -143,7 +143,9 @@ def test_other_data_is_no_standing_run(file: Path) -> None:
 
 
 def test_nothing_finished_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["leaderboard", str(file), "--standing", "--study", "nowhere"]) == 1
+    assert cli.main(["leaderboard", str(file), "--standing", "--study", "synthetic-22"]) == 1
+    assert "'synthetic-22' is not in the leaderboard 'small'. Did you mean 'synthetic-2'?" in capsys.readouterr().err
+    assert cli.main(["leaderboard", str(file), "--standing", "--seed", "9"]) == 1
     assert "nothing to show" in capsys.readouterr().err
     assert cli.main(["leaderboard", "nowhere.toml"]) == 1
     assert "there is no such file" in capsys.readouterr().err

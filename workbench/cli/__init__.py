@@ -17,8 +17,9 @@ from typing import Any
 from workbench import __version__, rooms
 from workbench.cli import experiments, studies
 from workbench.cli.answers import Failed, write
-from workbench.text import on_command_line
+from workbench.text import nearest, on_command_line
 
+BUILT_IN = ("audit", "bench", "demo", "run", "runs", "study", "ui")
 FURTHER = {  # what verbs of other rooms do; those of other packages show where they come from
     "assays": "which missing modality of a sample to measure next",
     "ceiling": "how far two screens agree, and each predictor's share of that",
@@ -41,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv and argv[0] in plugged:
         return _answered(argv[0], lambda: plugged[argv[0]].load()(argv[1:]))
     parser = _parser(plugged)
+    if argv and not argv[0].startswith("-") and argv[0] not in (known := {*BUILT_IN, *plugged}):
+        parser.error(f"unknown verb {argv[0]!r}.{nearest(argv[0], known)} Known: {', '.join(sorted(known))}.")
     args = parser.parse_args(argv)
     if (out := getattr(args, "json", None)) is not None and not out.parent.is_dir():  # said before the work, not after
         parser.error(f"--json {out}: there is no folder {str(out.parent)!r}. Make it first.")

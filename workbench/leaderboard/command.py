@@ -10,6 +10,7 @@ from pathlib import Path
 from workbench import experiment, runs
 from workbench.experiment import Experiment, ExperimentError
 from workbench.leaderboard import FILE, markdown, read, run, table
+from workbench.text import nearest
 
 
 def main(argv: list[str]) -> int:
@@ -32,9 +33,15 @@ def main(argv: list[str]) -> int:
         asked = ((args.study, spec.study), (args.split, spec.split), (args.seed, spec.seed))
         if not all(not some or value in some for some, value in asked):
             return False
-        return not args.standing or experiment.standing(spec) is not None
+        return not args.standing or _stands(spec)
 
     board = read(args.file)
+    for asked, there in ((args.study, board.studies), (args.split, board.seeds)):
+        if odd := [value for value in asked or [] if value not in there]:
+            hint = nearest(odd[0], there)
+            raise ExperimentError(
+                f"{odd[0]!r} is not in the leaderboard {board.name!r}.{hint} It has: {', '.join(there)}."
+            )
     runs.sweep()
     ids = run(board, only=only, again=args.again, heard=lambda text: print(text, file=sys.stderr))
     if not ids:
@@ -48,3 +55,12 @@ def main(argv: list[str]) -> int:
         rows = {"scores": told.scores.to_dicts(), "pairs": told.pairs.to_dicts()}
         args.json.write_text(json.dumps(rows, indent=1, default=str), encoding="utf-8")
     return 0
+
+
+def _stands(spec: Experiment) -> bool:
+    """Is there a finished run of it? Said, and taken for none, where a study it needs is not built."""
+    try:
+        return experiment.standing(spec) is not None
+    except FileNotFoundError as error:
+        print(f"{spec.name}: {error}", file=sys.stderr)
+        return False
