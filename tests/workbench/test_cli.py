@@ -138,7 +138,7 @@ def test_the_installed_command_is_this_one() -> None:
     done = subprocess.run([command, "study", "list"], capture_output=True, text=True, timeout=60, cwd="/")
     assert done.returncode == 0
     again = subprocess.run([sys.executable, "-m", "workbench.cli", "stdy"], capture_output=True, text=True, cwd=ROOT)
-    assert again.returncode == 2 and "invalid choice: 'stdy'" in again.stderr
+    assert again.returncode == 2 and "unknown verb 'stdy'. Did you mean 'study'" in again.stderr
 
 
 # --- studies ---------------------------------------------------------------------------------------------------------
