@@ -16,6 +16,7 @@ SMALL = {
     "trees": {"rounds": 40},
     "drug_response": {"members": 2, "width": 16, "rank": 8, "epochs": 3},
 }
+HOW = {"trials": 2, "parts": 3, "use": 1, "search": ["dropout", "closed_form_share"]}
 LEARNT = ["ridge", "trees", "drug_response"]
 SPLITS = ["unseen pair", "unseen subject", "unseen treatment", "unseen tissue"]
 
@@ -33,7 +34,7 @@ def test_noise_is_not_predicted(split: str) -> None:
             {
                 "name": "noise", "study": "noise", "endpoint": "ln_ic50", "split": split, "folds": 3, "draws": 20,
                 "predictors": [*predictors.naive_names(), *LEARNT], "parameters": SMALL,
-                "tuning": {"trees": {"trials": 3, "parts": 3}, "drug_response": {"trials": 2, "parts": 3, "use": 1}},
+                "tuning": {"trees": {"trials": 3, "parts": 3}, "drug_response": HOW},
             }
         ),
         accelerator="cpu",
