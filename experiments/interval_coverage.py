@@ -1,7 +1,7 @@
 """Do 90 % intervals hold 90 % of what is measured later, and where do they not?
 
-    python experiments/coverage.py fit gdsc2 "unseen subject" ridge        # slow; goes on where it stopped
-    python experiments/coverage.py show gdsc2 "unseen subject" ridge       # tables of what was fitted
+    python experiments/interval_coverage.py fit gdsc2 "unseen subject" ridge        # slow; goes on where it stopped
+    python experiments/interval_coverage.py show gdsc2 "unseen subject" ridge       # tables of what was fitted
 
 ``fit`` keeps, for each fold, what was said of training rows by predictors that had not seen them, and what the final
 predictor and those of the parts say of the test rows. ``show`` makes intervals of these in every way and counts: on the
