@@ -41,6 +41,7 @@ function render({ model, el }) {
   }
 
   function load() {
+    const place = frame && over !== null ? frame.header.subjects[over] : null; // a reader's place outlives another day's curves
     frame = unpack(model.get("frame_bytes"));
     heading.textContent = model.get("title") || "Exposure";
     note.textContent = model.get("note");
@@ -59,9 +60,11 @@ function render({ model, el }) {
     }
     body.hidden = scale.box.hidden = !some;
     empty.hidden = some;
-    over = null;
+    over = some && place !== null && frame.header.subjects.includes(place) ? frame.header.subjects.indexOf(place) : null;
     if (some) draw();
     else frame = null;
+    if (over === null) tip.hide();
+    else tip.show(area.left + 10, area.top + 14, ...told(over));
   }
 
   function draw() {

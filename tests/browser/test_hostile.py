@@ -76,7 +76,7 @@ def test_the_trap_works(page: Any, tmp_path: Path) -> None:
 def test_every_part_of_the_page_shows_names_as_typed(page: Any, served: str) -> None:
     page.goto(served)
     page.locator("h1").get_by_text(IMG, exact=True).wait_for()
-    sees(page, f"{SCRIPT} · digest", f"{IMG}trees1", f"{SCRIPT}MAE0", f"{IMG}ln(uM)1")
+    sees(page, f"{SCRIPT} · digest", f"{IMG}trees1", f"{SCRIPT}MAE0", f"{IMG}ln(µM)1")
     unharmed(page)
     page.get_by_role("tab", name="Explore predictions").click()
     explorer = page.locator(".wb")
