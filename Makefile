@@ -79,7 +79,7 @@ bench: $(STAMP) ## the benchmarks (BENCH=name: one), figures in build/bench-<nam
 # of the accelerator libraries: pip adds what the torch it finds asks for.
 lock: ## bring requirements.lock up to pyproject.toml (LOCK=--upgrade: the newest of all; needs uv)
 	@mkdir -p build; cp requirements.lock build/requirements.lock
-	@uv pip compile pyproject.toml --extra dev --extra clustering --python-version 3.11 --no-header --no-annotate --quiet \
+	@uv pip compile pyproject.toml --extra dev --extra clustering --extra federation --python-version 3.11 --no-header --no-annotate --quiet \
 	  --no-emit-index-url --no-emit-find-links $(LOCK) -o build/requirements.lock >/dev/null
 	@sed -E '/^(#|--|$$)/d; /^(nvidia-|cuda-|triton=|setuptools=)/d; s/\+[A-Za-z0-9.]+$$//' build/requirements.lock > requirements.lock
 

@@ -1,0 +1,25 @@
+"""How much a site holds: training rows and subjects, and of each treatment named by the server how many rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workbench.federated.asked import Answer, Leaves
+from workbench.federated.messages import Ask
+
+PLAIN = "How many training rows and subjects the site holds, in all and by treatment; small counts are left out."
+LEAVES = Leaves(
+    arrays={"rows": "number of training rows", "subjects": "number of subjects", "by_treatment": "rows by treatment"},
+    summed=True,
+)
+
+
+def answer(site, ask: Ask) -> Answer:
+    train = site.fold.train
+    count = dict(train["treatment"].value_counts().iter_rows())
+    by = np.array([count.get(t, 0) for t in ask.values.get("treatments", [])], dtype=np.int64)
+    by[by < site.policy.minimum_cell] = 0
+    arrays = {
+        "rows": np.array([train.height]), "subjects": np.array([train["subject"].n_unique()]), "by_treatment": by,
+    }  # fmt: skip
+    return Answer(train.height, arrays)

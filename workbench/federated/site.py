@@ -1,0 +1,84 @@
+"""A site: it holds rows, is asked, and answers; what leaves passes its policy and is written down first.
+
+    ask -> policy.permit -> asked/<purpose>.answer -> policy -> outgoing check -> ledger -> reply
+
+Whatever goes wrong inside becomes a refusal with a reason that names no row; nothing is half sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workbench import modalities, rooms
+from workbench.federated.asked import Answer
+from workbench.federated.messages import Ask, Reply
+from workbench.federated.policy import Policy, PolicyError
+from workbench.splits import Fold
+
+ASKED = "workbench.federated.asked"
+Outgoing = Callable[
+    ["Site", Ask, Answer], Answer
+]  # may refuse (PolicyError), change or write down; the last one writes
+
+
+class SiteError(ValueError):
+    """A site cannot do what it is asked with the data it has; the text is sent and must not quote a row."""
+
+
+@dataclass
+class Site:
+    """What one institution runs.
+
+    Attributes
+    ----------
+    name : how the others call it
+    fold : its own rows (``sharing.local``); features are read through ``block``, own subjects only
+    policy : its rules
+    outgoing : what every answer passes on its way out, in order (checks for rows, noise, the ledger)
+    memory : what ``asked`` files keep at the site between rounds ({purpose: anything}); never sent
+    """
+
+    name: str
+    fold: Fold
+    policy: Policy = field(default_factory=Policy)
+    outgoing: Sequence[Outgoing] = ()
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Training subjects of the site, sorted."""
+        return sorted(self.fold.train["subject"].unique())
+
+    def block(self, modality: str, subjects: Sequence[str], columns: list[str] | None = None):
+        """(values (n, f) float32, presence (n,), features) of own ``subjects``; others' raise SiteError."""
+        own = set(self.fold.train["subject"]) | set(self.fold.test["subject"])
+        if not set(subjects) <= own:
+            raise SiteError("a site reads its own subjects only.")
+        if modality not in self.fold.study.modalities:
+            raise SiteError(f"this site has no modality {modality!r}; it has {self.fold.study.modalities}.")
+        block = modalities.read(self.fold.study, modality, endpoint=self.fold.endpoint, columns=columns)
+        values, there = block.rows(list(subjects))
+        return values, there, block.features
+
+    def answer(self, ask: Ask) -> Reply:
+        """The Reply to ``ask``; a refusal says why. Never raises for anything the asker can cause."""
+        try:
+            self.policy.permit(ask.purpose, self.fold.train.height)
+            made = rooms.load(ASKED, ask.purpose).answer(self, ask)
+            self.policy.permit(ask.purpose, made.rows)
+            for step in self.outgoing:
+                made = step(self, ask, made)
+            arrays = {k: np.ascontiguousarray(v) for k, v in made.arrays.items()}
+            return Reply(self.name, ask.purpose, ask.round, made.rows, arrays, dict(made.values))
+        except (PolicyError, SiteError) as error:
+            return Reply(self.name, ask.purpose, ask.round, refused=str(error))
+        except KeyError as error:
+            return Reply(self.name, ask.purpose, ask.round, refused=f"unknown purpose or name: {error.args[0]}")
+        except Exception as error:  # the message may quote a row, so only its kind leaves
+            return Reply(
+                self.name, ask.purpose, ask.round, refused=f"failed with {type(error).__name__}; see the site's log."
+            )
