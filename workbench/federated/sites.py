@@ -66,7 +66,7 @@ def enough(ask: Ask, gathered: Gathered, least: int) -> None:
 
 
 def add(ask: Ask, gathered: Gathered) -> dict[str, np.ndarray]:
-    """Sum of each array over the replies, in float64 or int64, by site name order (so that it is the same each time)."""
+    """Sum of each array over the replies, in float64 or int64, in order of the sites' names: the same each time."""
     if not rooms.load(ASKED, ask.purpose).LEAVES.summed:
         raise ValueError(f"{ask.purpose!r} is not a matter of sums; ask for the replies.")
     total: dict[str, np.ndarray] = {}
