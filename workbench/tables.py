@@ -291,6 +291,49 @@ ASSAY_VALUES = Table(
     frozenset({"present", "modality", "treatment", "lines", "unit", "before", "after", "value"}),
 )
 
+# a federation: what a site has alone and together, and what it pays; null is "not measured"
+_F, _N = pl.Float64(), pl.Int64()
+FEDERATION_PREDICTIONS = Table(  # arm, who trained: "alone", "federated", "pooled" or "personalised"
+    "FEDERATION_PREDICTIONS", {**PREDICTIONS.columns, "site": NAME, "arm": NAME}, PREDICTIONS.required | {"site", "arm"}
+)
+_ARM = {"predictor": NAME, "split": NAME, "site": NAME, "arm": NAME}
+FEDERATION_VALUE = Table(  # scores on the site's own test rows; difference: from alone, rows that both answered
+    "FEDERATION_VALUE",
+    {
+        **_ARM, "metric": NAME, "value": _F, "low": _F, "high": _F, "naive": _F, "naive_predictor": NAME, "unit": NAME,
+        "difference": _F, "difference_low": _F, "difference_high": _F,  # every interval: 95 %
+        "together_low": _F, "together_high": _F,  # 95 % for all sites of the table at once (Bonferroni)
+        "p": _F, "p_holm": _F,  # two-sided, of no difference; over the sites of one metric and arm
+        "least": _F,  # the least difference that matters to the site
+        "verdict": NAME,  # "better", "worse", "no difference shown", or not comparable; null for alone
+        "resampled": NAME, "units": _N, "n": _N,  # what the bootstrap draws, how many of them, rows scored
+    },
+    frozenset({*_ARM, "metric", "resampled", "units", "n"}),
+)  # fmt: skip
+FEDERATION_COSTS = Table(  # rows: training rows brought; bytes, messages: that left; rounds: it took part in
+    "FEDERATION_COSTS",
+    {"site": NAME, "rows": _N, "epsilon": _F, "delta": _F, "bytes": _N, "messages": _N, "rounds": _N, "refusals": _N},
+    frozenset({"site"}),
+)
+FEDERATION_ATTACKS = Table(  # site null: the result as a whole; figure: "AUC"; chance: who knows nothing reaches it
+    "FEDERATION_ATTACKS",
+    {"site": NAME, "attack": NAME, "figure": NAME, "value": _F, "low": _F, "high": _F, "chance": _F},
+    frozenset({"attack", "figure"}),
+)
+FEDERATION_VERDICTS = Table(  # verdict: "join", "do not join", "cannot tell"; decides: the metric that does
+    "FEDERATION_VERDICTS",
+    {**_ARM, "verdict": NAME, "reason": NAME, "decides": NAME,
+     "negative_transfer": NAME, "flags": pl.List(NAME),  # metrics that are worse than alone, by ", "; all else to know
+     **{c: t for c, t in FEDERATION_COSTS.columns.items() if c != "site"}},
+    frozenset({*_ARM, "verdict", "reason", "decides", "negative_transfer", "flags"}),
+)  # fmt: skip
+FEDERATION_ROUNDS = Table(  # site null: the federation's own figure; lost: why the site has no part in this round
+    "FEDERATION_ROUNDS",
+    {"round": pl.Int32(), "site": NAME, "name": NAME, "value": _F, "unit": NAME, "bytes": _N, "seconds": _F,
+     "lost": NAME},
+    frozenset({"round"}),
+)  # fmt: skip
+
 TABLES = {
     t.name: t
     for t in (
@@ -310,6 +353,8 @@ TABLES = {
         ELSEWHERE,
         METRICS_ELSEWHERE,
         COMPARISONS_ELSEWHERE,
+        *(FEDERATION_PREDICTIONS, FEDERATION_VALUE, FEDERATION_COSTS),
+        *(FEDERATION_ATTACKS, FEDERATION_VERDICTS, FEDERATION_ROUNDS),
     )
 }
 
