@@ -33,8 +33,18 @@ class Leaves:
 
 @dataclass(frozen=True)
 class Answer:
-    """What leaves, before policy and ledger: arrays, values, and how many training rows are behind it."""
+    """What leaves, before policy and ledger: arrays, values, and how many training rows are behind it.
+
+    Attributes
+    ----------
+    rows : number of training rows behind it
+    behind : numbers (column ``row`` of the fold) of those rows, where they are not all of the site's training rows;
+        the site's policy compares them with what was answered before, and they never leave
+    masked : True once secure aggregation has hidden the arrays
+    """
 
     rows: int
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     values: Mapping[str, Value] = field(default_factory=dict)
+    behind: np.ndarray | None = None
+    masked: bool = False
