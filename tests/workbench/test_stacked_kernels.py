@@ -214,3 +214,20 @@ def test_what_it_keeps_as_left_out_has_not_seen_the_line() -> None:
             assert blind > 0.985 * spread, "left-out answers that beat the mean on noise have seen the line"
         else:
             assert blind < 0.8 * spread
+
+
+@pytest.mark.parametrize("missing", [0.5, 0.8])
+def test_intervals_hold_where_most_responses_are_missing(missing: float) -> None:
+    """Completed responses of other lines tell of the line left out: errors that heed them cover 0.76 at 80 %."""
+
+    def thinned(outcomes: pl.DataFrame) -> pl.DataFrame:
+        return outcomes.filter(pl.Series(np.random.default_rng(1).random(outcomes.height) > missing))
+
+    made = toy.write(f"thinned {missing}", subjects=200, seed=1, censored=0.0, outcomes=thinned)
+    inside = []
+    for k in range(3):
+        fold = Split.make(made, "unseen subject", endpoint="ln_ic50", folds=3, seed=0).fold(k)
+        answer = score.unseal(predict.predictions(predictors.make("stacked_kernels").fit(fold), fold), fold)
+        answer = answer.filter(pl.col("predicted").is_finite())
+        inside.append(answer["observed"].is_between(answer["low"], answer["high"]).mean())
+    assert 0.87 <= float(np.mean(inside)) <= 0.97

@@ -11,9 +11,11 @@
 4  w_qd >= 0 are weights of left-out predictions (Breiman 1996, Machine Learning 24:49-64), drawn for each drug towards
    those that serve all drugs. Where whole tissues are unseen, tissues are what is left out.
 
-Weights and intervals come from responses whose own part of the lines had no say in which genes were chosen. Everything
-is linear in the kernels, so the predictor is one matrix of dual weights for each kernel. For a line seen in
-training with other drugs (unseen pair) the answer is its completed response.
+Weights and intervals come from responses whose own part of the lines had no say in which genes were chosen. Where more
+than ``SPARSE`` of the responses are missing, the completed responses of other lines tell of a line that is left out;
+there, intervals come from steps 1 to 3 done anew without each part. Everything is linear in the kernels, so the
+predictor is one matrix of dual weights for each kernel. For a line seen in training with other drugs (unseen pair) the
+answer is its completed response.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ MIXES: tuple[dict[str, float], ...] = (
     {"mutations": 1.0},
     {"context": 1.0},
 )
+SPARSE = 0.3
 
 
 class StackedKernels:
@@ -108,14 +111,17 @@ class StackedKernels:
             left_out.append(out @ patterns)
             if report is not None:
                 report(0.5 + 0.5 * (i + 1) / len(mixes), f"kernel {i + 1} of {len(mixes)}")
-        weights = _stack(np.stack(left_out), y - base - level - seen_apart, self.params["shrinkage"])
         self.offset_ = base + level
+        blind_offset, blind_parts = self.offset_ + seen_apart, np.stack(left_out)
+        weights = _stack(blind_parts, y - blind_offset, self.params["shrinkage"])
+        if np.isnan(y).mean() > SPARSE:
+            blind_offset, blind_parts = self._apart([kernel for kernel, _ in mixes], y, groups)
         self.duals_ = {kind: np.zeros((len(subjects), len(self.treatments_))) for kind in among}
         for (_, mix), dual, weight in zip(mixes, duals, weights, strict=True):
             for kind, share in mix.items():
                 self.duals_[kind] += share * dual * weight
         self.duals_ = {kind: dual.astype(np.float32) for kind, dual in self.duals_.items()}
-        blind = np.einsum("qt,qnt->nt", weights, np.stack(left_out)) + seen_apart + self.offset_
+        blind = np.einsum("qt,qnt->nt", weights, blind_parts) + blind_offset
         # what each training line would have been told had it not been there: (s, t); a line of a new pair was there
         there = np.where(np.isfinite(y), blind, np.nan)
         self.left_out_ = None if fold.group == "pair" else (subjects, self.treatments_, there)
@@ -132,6 +138,40 @@ class StackedKernels:
             residual, _ = completion.complete(np.where(there, y - out, np.nan))
             filled = np.where(there, y, out + residual)
         return filled
+
+    def _apart(
+        self, kernels: list[np.ndarray], y: np.ndarray, groups: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What a line would be told had nothing of its part been there: offset (n, t), each mix's answer (q, n, t)."""
+        markers = self.kernels_.markers() if self.params["false_markers"] else []
+        x = self.kernels_.features(markers, *self.kernels_.training())
+        above = fixed_effects.threshold(x.shape[1], y.shape[1], self.params["false_markers"]) if markers else np.inf
+        offset, told = np.tile(_means(y), (len(y), 1)), np.zeros((len(kernels), *y.shape))
+        for p in np.unique(part := self._parts(groups, len(y))):
+            here, rest = np.flatnonzero(part == p), np.flatnonzero(part != p)
+            if not len(rest):
+                continue
+            inner = [_centred(kernel, here, rest) for kernel in kernels]
+            of = None if groups is None else groups[rest]
+            base = _means(y[rest])
+            filled = self._completed(inner[0][1], y[rest] - base, of)
+            level = filled.mean(0)
+            filled -= level
+            penalties = spectral_ridge.fit(inner[0][1], filled, groups=of)[2]
+            effects = fixed_effects.select(inner[0][1], x[rest], filled, penalties, above)
+            own = (x[rest] - x[rest].mean(0)) @ effects
+            offset[here] = base + level + (x[here] - x[rest].mean(0)) @ effects
+            patterns = np.linalg.svd(filled - own, full_matrices=False)[2]
+            for q, (across, within) in enumerate(inner):
+                told[q, here] = (
+                    across @ spectral_ridge.fit(within, (filled - own) @ patterns.T, groups=of)[0] @ patterns
+                )
+        return offset, told
+
+    def _parts(self, groups: np.ndarray | None, n: int) -> np.ndarray:
+        """Part of each line, whole groups together."""
+        code = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(n)
+        return np.random.default_rng(self.params["seed"]).permutation(int(code.max()) + 1)[code] % self.params["parts"]
 
     def _single_effects(
         self, kernel: np.ndarray, filled: np.ndarray, groups: np.ndarray | None
@@ -153,9 +193,7 @@ class StackedKernels:
         if not len(used):
             return nothing, nothing
         apart = np.zeros_like(filled)
-        code = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(filled))
-        part = np.random.default_rng(self.params["seed"]).permutation(int(code.max()) + 1)[code] % self.params["parts"]
-        for p in np.unique(part):
+        for p in np.unique(part := self._parts(groups, len(filled))):
             here, rest = np.flatnonzero(part == p), np.flatnonzero(part != p)
             if not len(rest):
                 continue
@@ -294,6 +332,21 @@ def _groups(fold: Fold, subjects: list[str]) -> np.ndarray | None:
     of = dict(fold.train.select("subject", key).unique(subset="subject").iter_rows())
     groups = np.array([of[s] for s in subjects])
     return groups if key == "tissue" or len(set(groups)) < len(subjects) else None
+
+
+def _means(y: np.ndarray) -> np.ndarray:
+    """Mean of each column of what is there (t,); of a column without values, the mean of all."""
+    there = np.isfinite(y)
+    count = there.sum(0)
+    whole = float(y[there].mean()) if there.any() else 0.0
+    return np.where(count > 0, np.where(there, y, 0.0).sum(0) / np.maximum(count, 1), whole)
+
+
+def _centred(kernel: np.ndarray, here: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel of ``here`` with ``rest`` and of ``rest`` with itself, about the mean of ``rest``."""
+    within, across = kernel[np.ix_(rest, rest)], kernel[np.ix_(here, rest)]
+    mean = within.mean(0)
+    return across - across.mean(1, keepdims=True) - mean + mean.mean(), within - mean - mean[:, None] + mean.mean()
 
 
 def _stack(left_out: np.ndarray, y: np.ndarray, shrinkage: float) -> np.ndarray:
