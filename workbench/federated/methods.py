@@ -1,0 +1,86 @@
+"""How each predictor is trained by sites together: one function a method, found by name.
+
+    fit(sites, settings, state, keep, say) -> a fitted predictor
+
+``sites`` is any ``Sites``. ``settings`` holds the file's ``[federation.settings]``, the predictor's ``parameters``, and
+``rounds``, ``least``, ``seed``, ``endpoint``, ``predictor``. ``keep(round, arrays, values)`` is called after each round;
+``state`` is what it last got, as ``(round, arrays, values)``, or None at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.federated.messages import Value
+from workbench.federated.sites import Sites
+from workbench.text import nearest
+
+State = tuple[int, dict[str, np.ndarray], dict[str, Value]]
+Keep = Callable[[int, Mapping[str, np.ndarray], Mapping[str, Value]], None]
+Say = Callable[[float, str], None]
+Fit = Callable[[Sites, Mapping[str, Any], State | None, Keep | None, Say | None], Any]
+
+
+class MethodError(ValueError):
+    """A predictor cannot be trained by sites together, or a setting is unknown; says why and what can."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train together: for which predictors, by which function, with which settings."""
+
+    predictors: tuple[str, ...]
+    fit: Fit
+    settings: Callable[[], Mapping[str, Any]] = dict
+
+
+def _means(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
+    raise NotImplementedError
+
+
+METHODS: dict[str, Method] = {
+    "means": Method(("drug_mean", "global_mean"), _means),
+}
+
+WHY = {  # said when such a predictor is asked for
+    "trees": "a boosted tree's splits are found by looking at all rows at once, which nobody may",
+    "forest": "its trees are grown on pairs of lines that would have to meet at one site",
+    "stacked_kernels": "its kernel compares lines of two sites feature by feature, so whole rows would have to travel",
+    "mean_effects": "a line's effect needs its rows, which one site alone has; train drug_mean, or ridge",
+}
+NEVER = "its fit needs all rows in one place"
+
+
+def of(predictor: str) -> str:
+    """Name of the method that trains ``predictor``; raises MethodError where there is none."""
+    for name, method in METHODS.items():
+        if predictor in method.predictors:
+            return name
+    from workbench import predictors
+
+    can = [p for m in METHODS.values() for p in m.predictors]
+    if predictor not in predictors.offered():
+        known = predictors.offered()
+        raise MethodError(f"unknown predictor {predictor!r}.{nearest(predictor, known)} Known: {', '.join(known)}.")
+    raise MethodError(
+        f"{predictor!r} cannot be trained by sites together: {WHY.get(predictor, NEVER)}. These can: {', '.join(can)}."
+    )
+
+
+def check(method: str, predictor: str, settings: Mapping[str, Any], where: str) -> None:
+    """Raise MethodError where the method does not train ``predictor`` or knows no such setting."""
+    entry = METHODS[method]
+    if predictor not in entry.predictors:
+        of(predictor)
+        raise MethodError(f"{where}: method {method!r} trains {', '.join(entry.predictors)}; found {predictor!r}.")
+    known = list(entry.settings())
+    for key in settings:
+        if key not in known:
+            raise MethodError(
+                f"{where}: method {method!r} has no setting {key!r}.{nearest(key, known)} "
+                f"It has: {', '.join(known) or 'none'}."
+            )

@@ -1,0 +1,206 @@
+"""What to train together: an experiment file with a table ``[federation]``, each key checked when it is read.
+
+name = "federation_gdsc2_random"
+study = "gdsc2"                      # the sites' rows are parts of it; at real sites each opens its own
+endpoint = "ln_ic50"
+split = "unseen subject"
+only = [0]
+require = ["expression", "mutation", "copy_number"]
+predictors = ["ridge"]               # one: what is trained
+[federation]
+rounds = 20
+least = 3                            # fewest sites a round may rest on
+[federation.sites]
+random = 5                           # or: column = "tissue", and [federation.sites.groups] blood = ["leukemia", ...]
+[federation.settings]                # of the method, see ``methods``
+[federation.policy]                  # of every site, in a simulation; a real site has its own
+minimum_rows = 20
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from workbench import experiment
+from workbench.experiment import Experiment, ExperimentError
+from workbench.federated import methods, sharing
+from workbench.federated.policy import Policy
+from workbench.splits import Fold, Split
+from workbench.study import Study
+from workbench.text import nearest
+
+SHARED = ("name", "question", "study", "endpoint", "split", "folds", "seed", "cohort", "only", "require", "draws",
+          "predictors", "parameters")  # fmt: skip
+
+
+class FederationError(ValueError):
+    """A federation file says something that cannot be done; names the key, what was found and the nearest known."""
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A federation to run.
+
+    Attributes
+    ----------
+    experiment : study, endpoint, split, folds, seed, rows and the one predictor, as in any experiment
+    sites : {"random": n} or {"column": name, "groups": {site: [values]}}; {} where the sites are real ones
+    method : how it is trained, a name of ``methods.METHODS``
+    rounds : most rounds of a method that has rounds
+    least : fewest sites whose answers a round may rest on; with fewer it stops
+    timeout_s : longest wait for one site's answer [s]
+    secure : sums by secure aggregation, so that no site's part is seen
+    settings : of the method
+    policy : of every site of a simulation
+    """
+
+    experiment: Experiment
+    method: str
+    sites: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int = 10
+    least: int = 2
+    timeout_s: float = 600.0
+    secure: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+    @property
+    def predictor(self) -> str:
+        """Name of the predictor that is trained."""
+        return self.experiment.predictors[0]
+
+    def divide(self, study: Study) -> Split:
+        """The split of ``study`` asked for."""
+        return self.experiment.divide(study)
+
+    def dealt(self, fold: Fold) -> dict[str, list[str]]:
+        """{site: its subjects} of a simulation."""
+        if "random" in self.sites:
+            return sharing.at_random(fold, self.sites["random"], self.experiment.seed)
+        if "column" in self.sites:
+            return sharing.by_column(fold, self.sites["column"], self.sites.get("groups"))
+        raise FederationError("[federation.sites] is empty; a simulation needs random = N or column = NAME.")
+
+    def plain(self) -> dict[str, Any]:
+        """As ``of`` reads it: plain values only."""
+        shared = {k: v for k in SHARED if (v := getattr(self.experiment, k)) not in ("", (), {})}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "experiment"}
+        return json.loads(json.dumps(shared | {"federation": {k: v for k, v in own.items() if v != {}}}))
+
+
+def read(path: Path | str) -> Federation:
+    """Read a federation file.
+
+    Raises
+    ------
+    FederationError
+        No such file, not TOML, an unknown key (with the nearest), a missing or ill-typed one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
+        raise FederationError(f"{path}: there is no such file.{near}")
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FederationError(f"{path} is not TOML: {error}.") from None
+    return of(given, str(path))
+
+
+def of(given: Mapping[str, Any], where: str = "federation") -> Federation:
+    """A Federation of plain values; unknown keys, types and names raise FederationError."""
+    if "federation" not in given:
+        raise FederationError(f"{where}: no table [federation]; for a run in one house use `workbench run`.")
+    own = given["federation"]
+    if not isinstance(own, dict):
+        raise FederationError(f"{where}: [federation] should be a table, found {own!r}.")
+    known = [f.name for f in fields(Federation) if f.name != "experiment"]
+    _known(f"{where}: [federation]", own, known)
+    shared = {k: v for k, v in given.items() if k != "federation"}
+    _known(where, shared, SHARED)
+    method = _method(where, own.get("method"), shared.get("predictors"))
+    shared.setdefault("predictors", [methods.METHODS[method].predictors[0]])
+    try:
+        plan = experiment.of(shared, where)
+    except ExperimentError as error:
+        raise FederationError(str(error)) from None
+    if len(plan.predictors) != 1:
+        raise FederationError(f"{where}: a federation trains one predictor; predictors names {len(plan.predictors)}.")
+    methods.check(method, plan.predictors[0], own.get("settings", {}), where)
+    return _typed(where, plan, {**own, "method": method})
+
+
+def _method(where: str, told: Any, predictors: Any) -> str:
+    if told is None:
+        if not isinstance(predictors, list) or not predictors:
+            raise FederationError(f'{where}: say what is trained: predictors = ["ridge"], or method in [federation].')
+        try:
+            return methods.of(str(predictors[0]))
+        except methods.MethodError as error:
+            raise FederationError(f"{where}: {error}") from None
+    if told not in methods.METHODS:
+        hint = nearest(str(told), methods.METHODS)
+        raise FederationError(f"{where}: unknown method {told!r}.{hint} Known: {', '.join(methods.METHODS)}.")
+    return str(told)
+
+
+def _typed(where: str, plan: Experiment, own: dict[str, Any]) -> Federation:
+    where = f"{where}: [federation]"
+    kinds: dict[str, tuple[type, ...]] = {"rounds": (int,), "least": (int,), "timeout_s": (int, float),
+                                          "secure": (bool,)}  # fmt: skip
+    kinds |= dict.fromkeys(("sites", "settings", "policy"), (dict,))
+    for key, kind in kinds.items():
+        if key in own and (not isinstance(own[key], kind) or (isinstance(own[key], bool) and bool not in kind)):
+            raise FederationError(f"{where}: {key} should be {kind[-1].__name__}, found {own[key]!r}.")
+    for key in ("rounds", "least", "timeout_s"):
+        if key in own and own[key] < 1:
+            raise FederationError(f"{where}: {key} should be at least 1, found {own[key]}.")
+    _sites(f"{where[:-1]}.sites]", own.get("sites", {}))
+    allowed = {f.name: f for f in fields(Policy) if f.init}
+    _known(f"{where[:-1]}.policy]", own.get("policy", {}), allowed)
+    try:
+        policy(own.get("policy", {}))
+    except (TypeError, ValueError) as error:
+        raise FederationError(f"{where[:-1]}.policy]: {error}") from None
+    if "random" in own.get("sites", {}) and own.get("least", 2) > own["sites"]["random"]:
+        raise FederationError(f"{where}: least = {own['least']} sites, but there are {own['sites']['random']}.")
+    return Federation(plan, **own)
+
+
+def _sites(where: str, sites: dict[str, Any]) -> None:
+    _known(where, sites, ("random", "column", "groups"))
+    if "random" in sites:
+        n = sites["random"]
+        if not isinstance(n, int) or isinstance(n, bool) or n < 2:
+            raise FederationError(f"{where}: random should be a number of sites, at least 2; found {n!r}.")
+        if len(sites) > 1:
+            raise FederationError(f"{where}: sites are dealt at random or by a column; found both.")
+    elif sites:
+        if not isinstance(sites.get("column"), str):
+            raise FederationError(f"{where}: column should be the name of a column, found {sites.get('column')!r}.")
+        groups = sites.get("groups", {})
+        bad = not isinstance(groups, dict) or [
+            k for k, v in groups.items() if not isinstance(v, list) or not all(isinstance(x, str) for x in v)
+        ]
+        if bad:
+            raise FederationError(f'{where}: groups should be site = ["value", ...], found {groups!r}.')
+
+
+def policy(given: Mapping[str, Any]) -> Policy:
+    """A site's Policy of plain values; lists become tuples."""
+    return Policy(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+
+def _known(where: str, given: Mapping[str, Any], known: Any) -> None:
+    for key in given:
+        if key not in known:
+            raise FederationError(f"{where}: unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")

@@ -1,0 +1,184 @@
+"""Between the room's words and Flower's: an Ask or Reply as a RecordDict and back, and the Site behind a node.
+
+Arrays travel as .npy bytes without pickle, so any numeric dtype arrives to the bit; settings as plain values. What one
+process opened for a run (study, fold, site with its memory) it keeps for the next message of that run.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from workbench.federated import sharing, spec
+from workbench.federated.messages import Ask, MessageError, Reply, Value
+from workbench.federated.policy import Policy
+from workbench.federated.site import Site, SiteError
+from workbench.splits import Fold
+from workbench.study import Study, find
+
+if TYPE_CHECKING:
+    from flwr.app import RecordDict
+
+NEEDS = "federation with Flower needs the package flwr: pip install 'translational-workbench[federation]'"
+MESSAGE_TYPE = "query"  # of Flower's three the one without a meaning of its own: asks know theirs
+
+_sites: dict[tuple[int, str], Site] = {}
+_folds: dict[tuple[str, int], tuple[Fold, dict[str, list[str]]]] = {}
+_lock = threading.RLock()
+
+
+class MissingFlower(ImportError):
+    """The optional package flwr is not installed; says how to get it."""
+
+
+def flower() -> Any:
+    """Flower's package ``flwr.app``; raises MissingFlower where it is not installed."""
+    try:
+        import flwr.app
+    except ImportError as error:
+        raise MissingFlower(NEEDS) from error
+    return flwr.app
+
+
+# --- Ask and Reply as records ----------------------------------------------------------------------------------------
+
+
+def content(message: Ask | Reply) -> RecordDict:
+    """The RecordDict that carries an Ask or a Reply.
+
+    Raises
+    ------
+    MessageError
+        A whole number beyond 64 bits.
+    """
+    app = flower()
+    about: dict[str, Value] = {"purpose": message.purpose, "round": message.round}
+    if isinstance(message, Reply):
+        about |= {"site": message.site, "rows": message.rows}
+        about |= {} if message.refused is None else {"refused": message.refused}
+    for name, value in (*message.values.items(), *about.items()):
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, int) and not -(2**63) <= part < 2**63:
+                raise MessageError(f"{message.purpose!r}: value {name!r} is {part}, beyond 64 bits; send an array.")
+    arrays = app.ArrayRecord({k: app.Array(np.asarray(v)) for k, v in message.arrays.items()})
+    return app.RecordDict(
+        {"arrays": arrays, "values": app.ConfigRecord(dict(message.values)), "about": app.ConfigRecord(about)}
+    )
+
+
+def ask_of(record: RecordDict) -> Ask:
+    """The Ask a record carries; raises MessageError where it carries none."""
+    arrays, values, about = _parts(record, {"purpose": str, "round": int})
+    return Ask(cast(str, about["purpose"]), cast(int, about["round"]), arrays, values)
+
+
+def reply_of(record: RecordDict) -> Reply:
+    """The Reply a record carries; raises MessageError where it carries none."""
+    arrays, values, about = _parts(record, {"purpose": str, "round": int, "site": str, "rows": int})
+    refused = about.get("refused")
+    if refused is not None and not isinstance(refused, str):
+        raise MessageError("message: the reason of a refusal should be a text.")
+    return Reply(
+        cast(str, about["site"]), cast(str, about["purpose"]), cast(int, about["round"]), cast(int, about["rows"]),
+        arrays, values, refused,
+    )  # fmt: skip
+
+
+def size(record: RecordDict) -> int:
+    """Bytes of a record as it travels: .npy bytes, names and values; Flower's own envelope is not counted."""
+    arrays = record.array_records.values()
+    plain = record.config_records.values()
+    return sum(len(k) + len(a.data) for r in arrays for k, a in r.items()) + sum(r.count_bytes() for r in plain)
+
+
+def _parts(record: RecordDict, wanted: Mapping[str, type]) -> tuple[dict[str, np.ndarray], dict[str, Any], dict]:
+    try:
+        about = dict(record.config_records["about"])
+        values = dict(record.config_records["values"])
+        arrays = {k: a.numpy() for k, a in record.array_records["arrays"].items()}
+    except (KeyError, ValueError, TypeError, EOFError, OSError, MemoryError, SyntaxError) as error:
+        raise MessageError(f"message: its arrays and values cannot be read ({type(error).__name__}).") from None
+    for key, kind in wanted.items():
+        if type(about.get(key)) is not kind:
+            raise MessageError(f"message: expected {key} as {kind.__name__}, found {type(about.get(key)).__name__}.")
+    return arrays, values, about
+
+
+# --- the Site behind a node ------------------------------------------------------------------------------------------
+
+
+def run_config(federation: spec.Federation, number: int) -> dict[str, str | int]:
+    """What server and sites are told of a run: the federation as JSON, and which fold."""
+    return {"federation": json.dumps(federation.plain()), "fold": number}
+
+
+def told(config: Mapping[str, Any]) -> tuple[spec.Federation, int]:
+    """Undo ``run_config``."""
+    if "federation" not in config:
+        raise SiteError("the run says nothing of a federation; start it by `workbench federate`.")
+    return spec.of(json.loads(str(config["federation"])), "run"), int(config.get("fold", 0))
+
+
+def opened(federation: spec.Federation, number: int) -> tuple[Fold, dict[str, list[str]]]:
+    """Fold ``number`` of a simulation and {site: subjects}; opened once in a process."""
+    study = Study.open(find(federation.experiment.study))
+    key = (json.dumps([study.digest, federation.plain()], sort_keys=True), number)
+    with _lock:
+        if key not in _folds:
+            fold = federation.divide(study).fold(number)
+            _folds.clear()  # one at a time: a study is large
+            _folds[key] = (fold, federation.dealt(fold))
+        return _folds[key]
+
+
+def site(run_id: int, config: Mapping[str, Any], node: Mapping[str, Any]) -> Site:
+    """The site of a node, the same object for every message of a run that this process answers.
+
+    Parameters
+    ----------
+    config : ``run_config``
+    node : "partition-id" in a simulation; "name", "study" (folder) and "policy" (TOML file) at a real site
+    """
+    key = (run_id, str(node.get("name", node.get("partition-id"))))
+    with _lock:
+        if key not in _sites:
+            for old in [k for k in _sites if k[0] != run_id]:
+                del _sites[old]
+            federation, number = told(config)
+            _sites[key] = _real(federation, number, node) if "study" in node else _simulated(federation, number, node)
+        return _sites[key]
+
+
+def simulated(federation: spec.Federation, number: int) -> list[Site]:
+    """Every site of a simulation, in this process."""
+    fold, dealt = opened(federation, number)
+    return [_site(federation, fold, name, subjects) for name, subjects in dealt.items()]
+
+
+def _simulated(federation: spec.Federation, number: int, node: Mapping[str, Any]) -> Site:
+    fold, dealt = opened(federation, number)
+    name = list(dealt)[int(node["partition-id"])]
+    return _site(federation, fold, name, dealt[name])
+
+
+def _site(federation: spec.Federation, fold: Fold, name: str, subjects: list[str]) -> Site:
+    return Site(name, sharing.local(fold, subjects), spec.policy(federation.policy))
+
+
+def _real(federation: spec.Federation, number: int, node: Mapping[str, Any]) -> Site:
+    fold = federation.divide(Study.open(str(node["study"]))).fold(number)
+    return Site(str(node["name"]), fold, policy_of(node.get("policy")))
+
+
+def policy_of(path: Any) -> Policy:
+    """The policy in a site's TOML file; the default one where there is no file."""
+    if not path:
+        return Policy()
+    import tomllib
+
+    return spec.policy(tomllib.loads(Path(str(path)).read_text(encoding="utf-8")))
