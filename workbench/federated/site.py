@@ -64,16 +64,29 @@ class Site:
         values, there = block.rows(list(subjects))
         return values, there, block.features
 
+    def made(self, ask: Ask, leaves: bool = True) -> Answer:
+        """The Answer to ``ask`` after policy and outgoing steps.
+
+        Parameters
+        ----------
+        leaves : False where it is to be masked before it leaves: steps with a true attribute ``writes`` are left out,
+            and write down the masked answer instead
+        """
+        self.policy.permit(ask.purpose, self.fold.train.height)
+        made = rooms.load(ASKED, ask.purpose).answer(self, ask)
+        self.policy.permit(ask.purpose, made.rows)
+        for step in self.outgoing:
+            if leaves or not getattr(step, "writes", False):
+                made = step(self, ask, made)
+        return made
+
     def answer(self, ask: Ask) -> Reply:
         """The Reply to ``ask``; a refusal says why. Never raises for anything the asker can cause."""
         try:
-            self.policy.permit(ask.purpose, self.fold.train.height)
-            made = rooms.load(ASKED, ask.purpose).answer(self, ask)
-            self.policy.permit(ask.purpose, made.rows)
-            for step in self.outgoing:
-                made = step(self, ask, made)
+            made = self.made(ask)
             arrays = {k: np.ascontiguousarray(v) for k, v in made.arrays.items()}
-            return Reply(self.name, ask.purpose, ask.round, made.rows, arrays, dict(made.values))
+            rows = made.rows if rooms.load(ASKED, ask.purpose).LEAVES.rows else 0
+            return Reply(self.name, ask.purpose, ask.round, rows, arrays, dict(made.values))
         except (PolicyError, SiteError) as error:
             return Reply(self.name, ask.purpose, ask.round, refused=str(error))
         except KeyError as error:

@@ -24,11 +24,13 @@ class Leaves:
     arrays : {name or prefix ending in "*": what it is, in a few words}
     summed : True where the server needs nothing but the sum over sites, so that secure aggregation may hide each part
     values : names of plain values that may leave
+    rows : False where not even the number of training rows behind the answer is told
     """
 
     arrays: Mapping[str, str]
     summed: bool
     values: tuple[str, ...] = ()
+    rows: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,9 @@ class Answer:
     values: Mapping[str, Value] = field(default_factory=dict)
     behind: np.ndarray | None = None
     masked: bool = False
+
+
+def described(leaves: Leaves, name: str) -> str | None:
+    """What the array ``name`` is, in the words of ``leaves``; None where it may not leave."""
+    near = [k for k in leaves.arrays if k == name or (k.endswith("*") and name.startswith(k[:-1]))]
+    return leaves.arrays[max(near, key=lambda k: (k == name, len(k)))] if near else None

@@ -1,0 +1,37 @@
+"""Secure aggregation: the server learns the sum over sites and no site's part of it.
+
+The conversation is that of Bonawitz et al. (2017, "Practical Secure Aggregation for Privacy-Preserving Machine
+Learning", CCS) on the sparse graph of Bell et al. (2020, "Secure Single-Server Aggregation with (Poly)Logarithmic
+Overhead", CCS; "SecAgg+"), in four asks over whatever carries asks and replies:
+
+    secure_keys     every site makes two X25519 key pairs for this conversation alone and sends the public halves
+    secure_shares   every site deals Shamir shares of its mask key and of its self-mask seed to its neighbours, each
+                    sealed so that only that neighbour can read it; the server passes them on
+    secure_masked   every site answers what was asked, in fixed point modulo 2^64, plus its self-mask, plus or minus
+                    one mask for each neighbour (the pair's masks cancel in the sum)
+    secure_unmask   for each site either shares of its self-mask seed (its part arrived) or of its mask key (it did
+                    not): never both
+
+``server.Secure`` is the server's side, ``conversation`` the site's; ``fixed_point``, ``masks``, ``shares`` and
+``graph`` are the four ideas both need.
+
+Threat model
+------------
+Safe against a server that follows the conversation and looks at everything it sees, together with up to
+``threshold`` - 1 colluding sites among those that hold one site's shares: they learn the sum over the survivors and
+what follows from it and from their own parts. The threshold is more than half of the shares, and sites refuse a lower
+one, so that a server that asks some sites for one kind of share and the others for the other kind cannot get both.
+
+A site refuses, whoever asks: both shares of one neighbour; a second opening; a conversation or a key seen before; fewer
+than three survivors (of two, each knows the other's part), or a list of survivors that leaves itself out.
+
+Not built, and so not claimed: the public keys come through the server and are not signed, so a server that lies may
+put its own keys in the place of the other sites' and unmask one site (an active attack; it needs a public-key
+infrastructure among the sites and a round of signed lists of survivors, section 6 of Bonawitz et al.). A site may also
+send a wrong number: a masked part cannot be checked, so robust rules and secure sums exclude one another.
+
+What the sum still tells: itself. The server sees the exact sum over at least three sites, the total of rows, who took
+part, and the names and shapes of the arrays. Two sums that differ by one site's presence give that site's part; a sum
+to which one site alone contributes (a tissue only it treats) is that site's part. Against that stand small-cell rules
+at the site, which see the answer before it is masked, and differential privacy.
+"""

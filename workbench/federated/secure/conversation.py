@@ -1,0 +1,187 @@
+"""The site's side of one secure sum: what it keeps between the four asks, and what it refuses.
+
+Everything is kept in a mapping of plain values (bytes, text, numbers) that the caller owns, and thrown away once the
+conversation is over. Private keys never leave; a process that dies loses them, and its site is then lost to the sum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.federated.secure import fixed_point, graph, masks, shares
+from workbench.federated.site import SiteError
+
+MINIMUM = 3  # survivors of a sum; of two, each knows the other's part
+KEPT = 4  # conversations open at once; an older one was given up by the server
+ROWS = "(rows)"  # the summed number of training rows, beside the arrays of the answer
+
+Memory = MutableMapping[str, Any]
+
+
+def begin(memory: Memory, conversation: str) -> np.ndarray:
+    """Make the keys of a new conversation; their public halves, uint8 (2, 32): for sealing, for masking."""
+    known = memory.setdefault("conversations", {})
+    if not conversation or conversation in memory.setdefault("begun", set()):
+        raise SiteError("secure sum: this conversation was begun before; a replay is refused.")
+    memory["begun"].add(conversation)
+    while len(known) >= KEPT:
+        del known[next(iter(known))]
+    (seal, seal_public), (mask, mask_public) = masks.key_pair(), masks.key_pair()
+    known[conversation] = {"stage": "keys", "seal": seal, "mask": mask, "seed": os.urandom(shares.SECRET)}
+    return _bytes([seal_public, mask_public])
+
+
+def deal(
+    memory: Memory, name: str, conversation: str, names: Sequence[str], keys: np.ndarray, threshold: int, degree: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Deal the shares of both secrets to the neighbours.
+
+    Parameters
+    ----------
+    names : sites that sent keys; their order numbers them from here on
+    keys : public keys, uint8 (sites, 2, 32)
+    threshold, degree : shares that open a secret; neighbours of each site
+
+    Returns
+    -------
+    holders (m,) numbers of the neighbours; their sealed shares, uint8 (m, SEALED); SHA-256 of the self-mask seed, (32,)
+    """
+    state = _state(memory, conversation, "keys", "shares")
+    if len(names) < MINIMUM or len(set(names)) < len(names) or keys.shape != (len(names), 2, shares.SECRET):
+        raise SiteError(f"secure sum: {MINIMUM} different sites or more, each with two keys, are needed.")
+    everyone = [[keys[i, k].tobytes() for k in (0, 1)] for i in range(len(names))]
+    if name not in names or everyone[names.index(name)] != [masks.public(state["seal"]), masks.public(state["mask"])]:
+        raise SiteError("secure sum: this site's own keys are not among those sent round.")
+    own, flat = names.index(name), [k for pair in everyone for k in pair]
+    if len(set(flat)) < len(flat) or memory.setdefault("keys seen", set()) & set(flat):
+        raise SiteError("secure sum: a public key was used before; every conversation needs new ones.")
+    if not 2 <= degree < len(names) or not degree + 1 < 2 * threshold <= 2 * degree + 2:
+        raise SiteError(
+            f"secure sum: a threshold of {threshold} among {degree + 1} shares is refused; it takes more than half."
+        )
+    memory["keys seen"] |= set(flat)
+    near = graph.neighbours(len(names), degree, conversation)
+    state |= {"names": list(names), "own": own, "keys": everyone, "threshold": threshold, "near": near[own]}
+    holders = sorted([*near[own], own])
+    dealt = [shares.split(state[secret], threshold, len(holders)) for secret in ("seed", "mask")]
+    plain = {holder: dealt[0][place] + dealt[1][place] for place, holder in enumerate(holders)}
+    state["held"] = {own: plain.pop(own)}
+    sealed = [shares.seal(_seal_key(state, conversation, j), p, f"{conversation} {own} {j}") for j, p in plain.items()]
+    return np.array(list(plain), dtype=np.int64), _bytes(sealed), _bytes([hashlib.sha256(state["seed"]).digest()])[0]
+
+
+def number(memory: Memory, conversation: str) -> int:
+    """Number of this site in the conversation."""
+    state = memory.get("conversations", {}).get(conversation)
+    if state is None or "own" not in state:
+        raise SiteError("secure sum: this site knows no such conversation, or it is over. Refused.")
+    return state["own"]
+
+
+def present(memory: Memory, conversation: str, dealers: Sequence[int], sealed: Mapping[int, bytes]) -> int:
+    """Take in the neighbours' sealed shares, before the answer is worked out; the number of sites in the conversation.
+
+    Parameters
+    ----------
+    dealers : numbers of all sites that dealt shares, this one among them
+    sealed : {number of a neighbour: what it sealed for this site}
+    """
+    state = _state(memory, conversation, "shares", "dealt")
+    there = set(dealers)
+    near = sorted(there & set(state["near"]))
+    if state["own"] not in there or not there <= set(range(len(state["names"]))) or len(there) < MINIMUM:
+        raise SiteError(f"secure sum: {len(there)} sites dealt shares; {MINIMUM} with this one are needed.")
+    if len(near) + 1 < state["threshold"] or not set(near) <= set(sealed):
+        raise SiteError("secure sum: too few neighbours dealt their shares for this site's part to be opened again.")
+    for j in near:
+        try:
+            plain = shares.open_sealed(
+                _seal_key(state, conversation, j), sealed[j], f"{conversation} {j} {state['own']}"
+            )
+        except ValueError as error:
+            raise SiteError(f"secure sum: {error}") from None
+        state["held"][j] = plain
+    state |= {"dealers": sorted(there), "paired": near}
+    return len(state["names"])
+
+
+def hide(memory: Memory, conversation: str, arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    """The answer in fixed point under all its masks: {"<kind> <name>": uint64 (limbs, *shape)}, rows among them."""
+    state = _state(memory, conversation, "dealt", "masked")
+    sites = len(state["names"])
+    try:
+        hidden = {
+            f"{fixed_point.kind(array.dtype)} {name}": fixed_point.encode(name, array, sites)
+            for name, array in [*arrays.items(), (ROWS, np.array(rows))]
+        }
+    except fixed_point.FixedPointError as error:
+        raise SiteError(f"secure sum: {error}") from None
+    masks.blend(hidden, self_key(state["seed"], conversation), 1)
+    for j in state["paired"]:
+        masks.blend(hidden, pair_key(state["mask"], state["keys"][j][1], conversation), sign(state["own"], j))
+    return hidden
+
+
+def reveal(
+    memory: Memory, conversation: str, survivors: Sequence[int], lost: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the survivors' self-mask seeds and of the lost sites' mask keys; the conversation is over then.
+
+    Returns
+    -------
+    owners (m,) numbers of the sites whose share is told; shares, uint8 (m, 32)
+    """
+    state = _state(memory, conversation, "masked", "over")
+    there, gone = set(survivors), set(lost)
+    if there & gone:
+        raise SiteError("secure sum: both shares of one site were asked for; that would lay its part open. Refused.")
+    if there | gone != set(state["dealers"]):
+        raise SiteError("secure sum: survivors and lost together are not the sites that dealt shares. Refused.")
+    if state["own"] in gone:
+        raise SiteError("secure sum: this site sent its part and is said to be lost. Refused.")
+    if len(there) < MINIMUM or len(there & set(state["held"])) < state["threshold"]:
+        raise SiteError(f"secure sum: {len(there)} survivors are too few to hide one another. Refused.")
+    owners = sorted(state["held"])
+    told = [state["held"][j][:32] if j in there else state["held"][j][32:] for j in owners]
+    del memory["conversations"][conversation]
+    return np.array(owners, dtype=np.int64), _bytes(told)
+
+
+def sign(own: int, other: int) -> int:
+    """Of a pair, the lower number adds the mask and the higher takes it away."""
+    return 1 if own < other else -1
+
+
+def self_key(seed: bytes, conversation: str) -> bytes:
+    """Key of the mask that a site lays over its part alone."""
+    return masks.derived(seed, f"self mask {conversation}")
+
+
+def pair_key(private: bytes, other: bytes, conversation: str) -> bytes:
+    """Key of the mask of two sites, from either one's private mask key and the other's public one."""
+    return masks.agreed(private, other, f"pair mask {conversation}")
+
+
+def _seal_key(state: Mapping[str, Any], conversation: str, other: int) -> bytes:
+    return masks.agreed(state["seal"], state["keys"][other][0], f"seal {conversation}")
+
+
+def _state(memory: Memory, conversation: str, stage: str, then: str) -> dict[str, Any]:
+    """What is kept of the conversation, which must stand at ``stage``; from now on it stands at ``then``."""
+    state = memory.get("conversations", {}).get(conversation)
+    if state is None:
+        raise SiteError("secure sum: this site knows no such conversation, or it is over. Refused.")
+    if state["stage"] != stage:
+        raise SiteError(f"secure sum: this step was taken before, or out of turn (at {state['stage']!r}). Refused.")
+    state["stage"] = then
+    return state
+
+
+def _bytes(parts: Sequence[bytes]) -> np.ndarray:
+    """uint8 (parts, bytes)"""
+    return np.frombuffer(b"".join(parts), dtype=np.uint8).reshape(len(parts), -1).copy()

@@ -1,0 +1,34 @@
+"""Who masks with whom: every site with every other while they are few, else a random ring of equal degree.
+
+The graph of Bell et al. (2020): sites stand on a circle in random order, each joined to the nearest ones on both sides.
+The order comes from the conversation's name, so sites compute it themselves and need not be told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+COMPLETE = 32  # up to here all pairs: a mask costs milliseconds
+
+
+def degree(sites: int) -> int:
+    """Neighbours of each of ``sites`` sites: all, or an even number near 4 log2 of their number."""
+    return sites - 1 if sites <= COMPLETE else 2 * math.ceil(2 * math.log2(sites))
+
+
+def neighbours(sites: int, degree: int, conversation: str) -> list[list[int]]:
+    """For each site, by number, its neighbours in order, without itself."""
+    if degree >= sites - 1:
+        return [[j for j in range(sites) if j != i] for i in range(sites)]
+    order = sorted(range(sites), key=lambda i: hashlib.sha256(f"{conversation} {i}".encode()).digest())
+    near = range(1, degree // 2 + 1)
+    found: list[list[int]] = [[] for _ in range(sites)]
+    for place, site in enumerate(order):
+        found[site] = sorted(order[(place + side * step) % sites] for step in near for side in (1, -1))
+    return found
+
+
+def threshold(degree: int) -> int:
+    """Shares that open a secret dealt to ``degree`` neighbours and oneself: more than half of them."""
+    return (degree + 1) // 2 + 1

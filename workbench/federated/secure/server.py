@@ -1,0 +1,263 @@
+"""The server's side of a secure sum: ``Secure`` wraps any ``Sites``, and its ``total`` sees no site's part.
+
+Asks that are no sums pass through. A site lost at any step costs its part (lost before its masked part arrived) or
+nothing (lost after); where too few are left to open the masks, TooFewSites names everyone lost, where and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from workbench import rooms
+from workbench.federated.messages import Ask, Gathered, Reply, Value
+from workbench.federated.secure import conversation as site_side
+from workbench.federated.secure import fixed_point, graph, masks, shares
+from workbench.federated.site import ASKED
+from workbench.federated.sites import Sites, TooFewSites
+
+OWN = "secure_"
+
+
+@dataclass(frozen=True)
+class Summed(Gathered):
+    """Who took part in a secure sum: replies without arrays; the training rows are known of all together only."""
+
+    together: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.together
+
+
+@dataclass
+class _Talk:
+    """What the server knows of one conversation; sites are numbered by their place in ``names``."""
+
+    name: str
+    names: list[str]
+    near: list[list[int]]
+    threshold: int
+    keys: np.ndarray  # (sites, 2, 32)
+    commitments: dict[int, bytes] = field(default_factory=dict)
+    held: dict[int, dict[int, bytes]] = field(default_factory=dict)  # {owner: {place among its holders: share}}
+
+    def holders(self, owner: int) -> list[int]:
+        return sorted([*self.near[owner], owner])
+
+
+class Secure:
+    """Sites whose sums are secure.
+
+    Parameters
+    ----------
+    sites : the transport
+    least : fewest survivors of a sum; at least 3, below which sites refuse
+    threshold, degree : shares that open a secret, neighbours of each site; None: those of ``graph``
+    """
+
+    def __init__(
+        self, sites: Sites, least: int = site_side.MINIMUM, threshold: int | None = None, degree: int | None = None
+    ) -> None:
+        self.sites, self.names = sites, sites.names
+        self.least, self.threshold, self.degree = max(least, site_side.MINIMUM), threshold, degree
+
+    def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
+        return self.sites.ask(ask, of)
+
+    def total(self, ask: Ask, least: int = 1) -> tuple[dict[str, np.ndarray], Summed]:
+        """Sums over the surviving sites, exact to ``fixed_point``'s resolution, and who they are.
+
+        Raises
+        ------
+        TooFewSites
+            Fewer than ``least`` sites (3 at least) survived, or too few shares to open the masks of those that did.
+        """
+        if not rooms.load(ASKED, ask.purpose).LEAVES.summed:
+            raise ValueError(f"{ask.purpose!r} is not a matter of sums; ask for the replies.")
+        if taken := sorted(k for k in (*ask.arrays, *ask.values) if k.startswith(OWN)):
+            raise ValueError(
+                f"{ask.purpose!r}: names that begin with {OWN!r} belong to secure sums; found {taken[0]!r}."
+            )
+        return _Total(self, ask, max(least, self.least)).run()
+
+
+class _Total:
+    """One secure sum."""
+
+    def __init__(self, secure: Secure, ask: Ask, least: int) -> None:
+        self.secure, self.asked, self.least = secure, ask, least
+        self.lost: dict[str, str] = {}
+        self.last: dict[str, Mapping[str, Value]] = {}  # values of each site's last reply: the head of its ledger
+
+    def run(self) -> tuple[dict[str, np.ndarray], Summed]:
+        talk = self._keys()
+        dealt = self._shares(talk)
+        total, there = self._masked(talk, dealt)
+        self._unmask(talk, dealt, there)
+        self._open(talk, dealt, there, total)
+        sums = {}
+        for name, vector in total.items():
+            form, _, plain = name.partition(" ")
+            sums[plain] = fixed_point.decode(form, vector)
+        together = int(sums.pop(site_side.ROWS))
+        ask, names = self.asked, sorted(talk.names[i] for i in there)
+        replies = tuple(Reply(n, ask.purpose, ask.round, values=self.last.get(n, {})) for n in names)
+        return sums, Summed(replies, dict(self.lost), together)
+
+    # --- the four asks -----------------------------------------------------------------------------------------------
+
+    def _keys(self) -> _Talk:
+        name = secrets.token_hex(16)
+        replies = self._step("keys", {"conversation": name}, {}, None, lambda r: _like(r, "keys", (2, shares.SECRET)))
+        names = [r.site for r in replies]
+        degree = min(self.secure.degree or graph.degree(len(names)), len(names) - 1)
+        threshold = self.secure.threshold or graph.threshold(degree)
+        keys = np.stack([r.arrays["keys"] for r in replies])
+        return _Talk(name, names, graph.neighbours(len(names), degree, name), threshold, keys)
+
+    def _shares(self, talk: _Talk) -> dict[int, Reply]:
+        values: dict[str, Value] = {
+            "conversation": talk.name, "sites": talk.names, "threshold": talk.threshold, "degree": len(talk.near[0])
+        }  # fmt: skip
+
+        def check(reply: Reply) -> None:
+            near = talk.near[talk.names.index(reply.site)]
+            _like(reply, "sealed", (len(near), shares.SEALED))
+            _like(reply, "commitment", (shares.SECRET,))
+            if reply.arrays["holders"].tolist() != near:
+                raise ValueError("its shares are not for its neighbours")
+
+        replies = self._step("shares", values, {"keys": talk.keys}, talk.names, check)
+        dealt = {talk.names.index(r.site): r for r in replies}
+        talk.commitments = {i: r.arrays["commitment"].tobytes() for i, r in dealt.items()}
+        return dealt
+
+    def _masked(self, talk: _Talk, dealt: Mapping[int, Reply]) -> tuple[dict[str, np.ndarray], list[int]]:
+        ask = self.asked
+        values = {**ask.values, OWN + "conversation": talk.name, OWN + "purpose": ask.purpose}
+        sent = [(i, j, row) for i, r in dealt.items() for j, row in zip(talk.near[i], r.arrays["sealed"], strict=True)]
+        arrays = {
+            **ask.arrays,
+            OWN + "dealers": np.array(sorted(dealt), dtype=np.int64),
+            OWN + "of": np.array([i for i, _, _ in sent], dtype=np.int64),
+            OWN + "to": np.array([j for _, j, _ in sent], dtype=np.int64),
+            OWN + "sealed": np.stack([row for _, _, row in sent]),
+        }
+        replies = self._step("masked", values, arrays, [talk.names[i] for i in sorted(dealt)], _masked_only)
+        forms = {r.site: tuple(sorted((n, a.shape) for n, a in r.arrays.items())) for r in replies}
+        usual = Counter(forms.values()).most_common(1)[0][0]
+        for other in [site for site, form in forms.items() if form != usual]:
+            self.lost[other] = "masked: its arrays have other names, kinds or shapes than the other sites'"
+        alike = [r for r in replies if forms[r.site] == usual]
+        self._enough(len(alike))
+        total = {name: np.zeros(shape, dtype=np.uint64) for name, shape in usual}
+        for reply in alike:
+            for name, array in reply.arrays.items():
+                total[name] += array
+        return total, [talk.names.index(r.site) for r in alike]
+
+    def _unmask(self, talk: _Talk, dealt: Mapping[int, Reply], there: Sequence[int]) -> None:
+        gone = sorted(set(dealt) - set(there))
+        arrays = {"survivors": np.array(sorted(there), dtype=np.int64), "lost": np.array(gone, dtype=np.int64)}
+
+        def check(reply: Reply) -> None:
+            owners = reply.arrays.get("owners", np.empty(0)).tolist()
+            _like(reply, "shares", (len(owners), shares.SECRET))
+            me = talk.names.index(reply.site)
+            if owners != [i for i in sorted([*talk.near[me], me]) if i in dealt]:
+                raise ValueError("its shares are not those it holds")
+
+        try:
+            replies = self._step(
+                "unmask", {"conversation": talk.name}, arrays, [talk.names[i] for i in there], check, least=1
+            )
+        finally:
+            late = {talk.names[i] for i in there}
+            self.lost = {k: f"{why} (its part is in the sum)" if k in late else why for k, why in self.lost.items()}
+        for reply in replies:
+            me = talk.names.index(reply.site)
+            for owner, share in zip(reply.arrays["owners"].tolist(), reply.arrays["shares"], strict=True):
+                talk.held.setdefault(owner, {})[talk.holders(owner).index(me)] = share.tobytes()
+
+    def _open(
+        self, talk: _Talk, dealt: Mapping[int, Reply], there: Sequence[int], total: dict[str, np.ndarray]
+    ) -> None:
+        """Take the masks off ``total``: of survivors their own, of the lost those the pair's survivor still carries."""
+        for i in sorted(dealt):
+            near = [j for j in talk.near[i] if j in there]
+            if i not in there and not near:
+                continue  # nobody masked with it
+            if len(talk.held.get(i, {})) < talk.threshold:
+                raise self._failed(
+                    f"{len(talk.held.get(i, {}))} of the {talk.threshold} shares of {talk.names[i]!r} came"
+                )
+            secret = shares.join(talk.held[i], talk.threshold)
+            if i in there:
+                if hashlib.sha256(secret).digest() != talk.commitments[i]:
+                    raise self._failed(f"the shares of {talk.names[i]!r} do not give its self-mask; one was wrong")
+                masks.blend(total, site_side.self_key(secret, talk.name), -1)
+                continue
+            if masks.public(secret) != talk.keys[i, 1].tobytes():
+                raise self._failed(f"the shares of {talk.names[i]!r} do not give its mask key; one was wrong")
+            for j in near:
+                key = site_side.pair_key(secret, talk.keys[j, 1].tobytes(), talk.name)
+                masks.blend(total, key, -site_side.sign(j, i))
+
+    # --- one ask -----------------------------------------------------------------------------------------------------
+
+    def _step(
+        self,
+        step: str,
+        values: Mapping[str, Value],
+        arrays: Mapping[str, np.ndarray],
+        of: Sequence[str] | None,
+        check: Callable[[Reply], None],
+        least: int | None = None,
+    ) -> list[Reply]:
+        """Replies by name to one of the four asks; what is missing or malformed is lost from here on."""
+        gathered = self.secure.ask(Ask(f"secure_{step}", self.asked.round, arrays, values), of)
+        self.lost |= {site: f"{step}: {why}" for site, why in gathered.lost.items()}
+        good = []
+        for reply in gathered.replies:
+            try:
+                check(reply)
+                good.append(reply)
+                self.last[reply.site] = reply.values
+            except (ValueError, KeyError) as error:
+                self.lost[reply.site] = f"{step}: a malformed reply: {error}"
+        silent = set(of or ()) - {r.site for r in gathered.replies} - set(self.lost)
+        self.lost |= dict.fromkeys(silent, f"{step}: no reply")
+        self._enough(len(good), least)
+        return good
+
+    def _enough(self, survivors: int, least: int | None = None) -> None:
+        if survivors < (least := self.least if least is None else least):
+            raise self._failed(f"{survivors} of the {least} sites needed are left")
+
+    def _failed(self, what: str) -> TooFewSites:
+        why = "; ".join(f"{site}: {reason}" for site, reason in sorted(self.lost.items())) or "nobody was lost"
+        return TooFewSites(f"secure sum of {self.asked.purpose!r}, round {self.asked.round}: {what} ({why}).")
+
+
+def _like(reply: Reply, name: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless array ``name`` is bytes of ``shape``."""
+    array = reply.arrays.get(name)
+    if array is None or array.dtype != np.uint8 or array.shape != shape:
+        raise ValueError(f"{name!r} should be bytes of shape {shape}")
+
+
+def _masked_only(reply: Reply) -> None:
+    """Raise ValueError unless every array is a masked one and the rows are among them."""
+    for name, array in reply.arrays.items():
+        limbs = fixed_point.LIMBS.get(name.partition(" ")[0])
+        if limbs is None or array.dtype != np.uint64 or array.ndim < 1 or array.shape[0] != limbs:
+            raise ValueError(f"{name!r} is not a masked array")
+    rows = reply.arrays.get(f"{fixed_point.WHOLE} {site_side.ROWS}")
+    if rows is None or rows.shape != (1,):
+        raise ValueError("it does not say its rows, masked")
