@@ -2,9 +2,9 @@
 
     fit(sites, settings, state, keep, say) -> a fitted predictor
 
-``sites`` is any ``Sites``. ``settings`` holds the file's ``[federation.settings]``, the predictor's ``parameters``, and
-``rounds``, ``least``, ``seed``, ``endpoint``, ``predictor``. ``keep(round, arrays, values)`` is called after each round;
-``state`` is what it last got, as ``(round, arrays, values)``, or None at the start.
+``sites`` is any ``Sites``. ``settings`` holds the file's ``[federation.settings]`` and ``predictor``, ``parameters`` (of
+the predictor), ``rounds``, ``least``, ``seed`` and ``endpoint``. ``keep(round, arrays, values)`` is called after each
+round; ``state`` is what it last got, as ``(round, arrays, values)``, or None at the start.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from workbench.federated.messages import Value
-from workbench.federated.sites import Sites
+from workbench.federated.messages import Ask, Value
+from workbench.federated.sites import Sites, enough
+from workbench.federated.state import State
 from workbench.text import nearest
 
-State = tuple[int, dict[str, np.ndarray], dict[str, Value]]
 Keep = Callable[[int, Mapping[str, np.ndarray], Mapping[str, Value]], None]
 Say = Callable[[float, str], None]
 Fit = Callable[[Sites, Mapping[str, Any], State | None, Keep | None, Say | None], Any]
+
+
+WIDE = 1.6448536269514722  # quantile of the standard normal distribution at 95 %
 
 
 class MethodError(ValueError):
@@ -39,7 +42,36 @@ class Method:
 
 
 def _means(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
-    raise NotImplementedError
+    """Means of the union by treatment; half-widths as if values were normal around them (1.645 sd: 90 %)."""
+    from workbench import predictors
+    from workbench.predictors._widths import HalfWidths
+
+    met = sites.ask(Ask("schema", values={"modality": settings.get("modality", "expression")}))
+    enough(Ask("schema"), met, int(settings.get("least", 1)))
+    names = sorted({str(t) for r in met.replies for t in r.values.get("treatments", [])})  # type: ignore[union-attr]
+    total, _ = sites.total(Ask("value_sums", values={"treatments": names}), int(settings.get("least", 1)))
+    n = total["count"]
+    if not n.sum():
+        raise MethodError("no treatment has enough rows at any site for its mean to be told.")
+    there = n > 0
+    mean = total["sum"][there] / n[there]
+    sd = np.sqrt(np.maximum(total["square"][there] / n[there] - mean**2, 0.0))
+    whole = float(total["sum"].sum() / n.sum())
+    spread = float(np.sqrt(max(total["square"].sum() / n.sum() - whole**2, 0.0)))
+    known = [t for t, k in zip(names, there, strict=True) if k]
+    by = settings["predictor"] == "drug_mean"
+    keys, means = ([known], {"table0": mean}) if by else ([], {})
+    widths = HalfWidths(known if by else [], WIDE * sd if by else np.zeros(0), WIDE * spread)
+    predictor: Any = predictors.make(str(settings["predictor"]))
+    predictor.load(
+        {"params": {}, "keys": keys, "widths": widths.names},
+        means | {"mean": np.array([whole]), "widths": widths.values, "pooled": np.array([widths.pooled])},
+    )
+    if keep is not None:
+        keep(0, {"mean": mean}, {"rows": int(n.sum()), "mean": whole, "sd": spread})
+    if say is not None:
+        say(1.0, "means of the union")
+    return predictor
 
 
 METHODS: dict[str, Method] = {

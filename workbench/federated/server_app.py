@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
 HELLO = Ask("hello")
+LOST = {  # Flower's codes; its texts are left out, for they may quote what the site holds
+    0: "its process ended or could not be reached",
+    1: "its app could not be loaded",
+    2: "its app failed",
+    3: "the ask expired before it was fetched",
+    4: "the answer expired before it was fetched",
+    5: "its node is not connected",
+    7: "its app is not the one that was sent",
+    8: "its app ended before it answered",
+}
 
 
 class FlowerSites:
@@ -85,8 +95,8 @@ class FlowerSites:
         if len(self.node) < max(self.least, 1):
             why = "; ".join(sorted(self.refused.values())) or "no other node is connected"
             raise TooFewSites(
-                f"{len(self.node)} of {expected} sites came within {patience_s:.0f} s ({', '.join(self.names) or 'none'}"
-                f"), and at least {self.least} are needed: {why}."
+                f"{len(self.node)} of {expected} sites came within {patience_s:.0f} s "
+                f"({', '.join(self.names) or 'none'}), and at least {self.least} are needed: {why}."
             )
 
     def _greet(self) -> None:
@@ -129,7 +139,7 @@ class FlowerSites:
             return {}
         record = task.content(ask)
         sent = task.size(record)
-        out: dict[int, Reply | str] = {n: f"no answer within {self.timeout_s:g} s" for n in nodes}
+        out: dict[int, Reply | str] = dict.fromkeys(nodes, f"no answer within {self.timeout_s:g} s")
         # one record for all: arrays are read, never written, on their way out
         messages = [
             Message(record, n, task.MESSAGE_TYPE, ttl=max(self.timeout_s, 1.0), group_id=str(ask.round)) for n in nodes
@@ -157,7 +167,7 @@ class FlowerSites:
 
     def _read(self, message: Message, name: str) -> Reply | str:
         if message.has_error():
-            return f"Flower could not run the site (error {message.error.code})"
+            return LOST.get(message.error.code, f"Flower could not run it (error {message.error.code})")
         self.bytes_received[name] = self.bytes_received.get(name, 0) + task.size(message.content)
         try:
             return task.reply_of(message.content)

@@ -1,0 +1,137 @@
+"""A simulated federation as one MLflow run: the trained predictor, its scores, every round, every site.
+
+One nested run for predictor and fold, as any run has; under the run one more a site and fold, with the site's figures
+by round and the scores on its own test rows. It ends FINISHED, FAILED or KILLED, and a killed one is gone on with:
+finished folds are taken over, the one that was stopped starts after its last round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from workbench import predict, predictors, runs, score
+from workbench.federated import task
+from workbench.federated.messages import Value
+from workbench.federated.spec import Federation
+from workbench.study import Study, find
+
+if TYPE_CHECKING:
+    from workbench.federated.simulate import Fitted
+
+Say = Callable[[float, str], None]
+Point = Callable[[int, Mapping[str, Value]], None]
+Train = Callable[[int, Say | None, Point], "Fitted"]
+
+
+def run(federation: Federation, train: Train, engine: str, say: Say | None = None) -> runs.Run:
+    """Train on every fold by ``train(number, say, point)``, score and record; returns the run, read back."""
+    from workbench.federated import simulate
+
+    plan = federation.experiment
+    study = Study.open(find(plan.study))
+    split = federation.divide(study)
+    taken = study.outcomes.filter(pl.col("endpoint").cast(pl.String) == plan.endpoint)
+    told = plan.flat() | {"federation": federation.plain()["federation"], "split digest": split.digest}
+    done = runs.finished(federation.name)
+    numbers, kept = plan.numbers, list[dict[str, pl.DataFrame]]()
+    with runs.record(told, study.digest, study.name, taken) as parent:
+        parent.tag({"federation.engine": engine, "federation.method": federation.method})
+        for at, number in enumerate(numbers):
+            mark = simulate.mark(federation, number)
+            found = _taken_over(parent, done, mark)
+            if found is None:
+                heard = None if say is None else _share(say, at, len(numbers))
+                found = _fold(federation, parent, train, number, heard, mark)
+            kept.append(found)
+        predictions = pl.concat([k["PREDICTIONS"] for k in kept])
+        naive = [n for n in predictors.naive_names() if n != federation.predictor]
+        metrics, comparisons = score.evaluate(predictions, naive, plan.draws, plan.seed)
+        parent.tables({"PREDICTIONS": predictions, "METRICS": metrics, "COMPARISONS": comparisons})
+        parent.tables({"FEDERATION_ROUNDS": pl.concat([k["FEDERATION_ROUNDS"] for k in kept])})
+        own = metrics.filter(pl.col("predictor").cast(pl.String) == federation.predictor)
+        parent.metrics(headline(own))
+        run_id = parent.run_id
+    if say is not None:
+        say(1.0, "done")
+    return runs.find(run_id)
+
+
+def _fold(
+    federation: Federation, parent: runs.Recording, train: Train, number: int, say: Say | None, mark: str
+) -> dict[str, pl.DataFrame]:
+    plan, name = federation.experiment, federation.predictor
+    fold, dealt = task.opened(federation, number)
+    training, test = fold.train["row"].to_numpy(), fold.test["row"].to_numpy()
+    told = dict(plan.parameters.get(name, {})) | {"method": federation.method, "seed": plan.seed}
+    with parent.child(name, number, told, training=training, test=test) as child:
+        made = train(number, say, lambda step, values: child.metrics(_figures(values), step))
+        base = predict.baseline(fold)
+        answer = score.unseal(predict.predictions(made.predictor, fold, base), fold)
+        child.metrics(_scored(answer))
+        example = fold.test.select("subject", "treatment").head(5)
+        child.model(name, made.predictor.config(), made.predictor.arrays(), example)
+        rounds = made.watched.rounds()
+        tables = {"PREDICTIONS": pl.concat([answer, *_naive(federation, fold, base)]), "FEDERATION_ROUNDS": rounds}
+        child.tables(tables)
+        for site, subjects in dealt.items():
+            _site(parent, federation, number, site, answer.filter(pl.col("subject").is_in(subjects)), rounds)
+        child.tag({runs.MARK: mark})
+    return tables
+
+
+def _site(
+    parent: runs.Recording, federation: Federation, number: int, site: str, answer: pl.DataFrame, rounds: pl.DataFrame
+) -> None:
+    """The nested run of one site: its figures by round, the bytes it sent, its scores."""
+    own = rounds.filter(pl.col("site").cast(pl.String) == site)
+    with parent.child(f"{federation.predictor} at {site}", number, {"site": site}) as child:
+        for step, name, value in own.drop_nulls("value").select("round", "name", "value").iter_rows():
+            child.metrics({name: value}, step)
+        for step, nbytes in own.group_by("round").agg(pl.col("bytes").sum()).sort("round").iter_rows():
+            child.metrics({"bytes": nbytes}, step)
+        if answer.height:
+            child.metrics(_scored(answer))
+        lost = own.drop_nulls("lost").select("round", "name", "lost").unique(maintain_order=True)
+        if lost.height:
+            child.tag({"lost": "; ".join(f"round {r}, {p}: {why}" for r, p, why in lost.iter_rows())})
+
+
+def _naive(federation: Federation, fold: Any, base: pl.Series) -> list[pl.DataFrame]:
+    """Predictions of the naive family, fitted on the pooled training rows: what the score has to beat."""
+    out = []
+    for name in predictors.naive_names():
+        if name != federation.predictor:
+            fitted = predictors.make(name).fit(fold)
+            out.append(score.unseal(predict.predictions(fitted, fold, base), fold))
+    return out
+
+
+def _taken_over(parent: runs.Recording, done: dict[str, runs.Run], mark: str) -> dict[str, pl.DataFrame] | None:
+    if (run := done.get(mark)) is None:
+        return None
+    try:
+        found = {t: run.table(t) for t in ("PREDICTIONS", "FEDERATION_ROUNDS")}
+    except runs.RunError:  # damaged since: it stays where it is, and is made anew
+        return None
+    return found if runs.adopt(parent, run) else None
+
+
+def _scored(answer: pl.DataFrame) -> dict[str, float]:
+    return headline(score.evaluate(answer, [], draws=1)[0])
+
+
+def headline(metrics: pl.DataFrame) -> dict[str, float]:
+    """{metric: value over all folds} of the one predictor in ``metrics``."""
+    whole = metrics.filter((pl.col("fold") == "all") & pl.col("value").is_not_null())
+    return dict(whole.select("metric", "value").iter_rows())
+
+
+def _figures(values: Mapping[str, Value]) -> dict[str, float]:
+    return {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
+
+
+def _share(say: Say, at: int, many: int) -> Say:
+    return lambda done, what: say(0.97 * (at + done) / many, f"{what} ({at + 1} of {many} folds)")

@@ -1,0 +1,86 @@
+"""Sites that note what passed: how long each ask took, how many bytes came back from whom, what figures, who was lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from workbench import tables
+from workbench.federated.messages import Ask, Gathered
+from workbench.federated.sites import Sites
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One ask and what came of it: seconds, bytes and figures by site, and the lost ones with their reasons."""
+
+    purpose: str
+    round: int
+    seconds: float
+    sent: int
+    nbytes: dict[str, int]
+    figures: dict[str, dict[str, float]]
+    lost: dict[str, str]
+
+
+class Watched:
+    """``Sites`` as they are, with a log.
+
+    Attributes
+    ----------
+    exchanges : what passed, in order; bytes are those of the arrays, of one site's ask and of each site's reply
+    heard : called with each exchange as it ends; None for none
+    """
+
+    def __init__(self, sites: Sites, heard: Callable[[Exchange], None] | None = None) -> None:
+        self.sites, self.heard = sites, heard
+        self.exchanges: list[Exchange] = []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.sites.names
+
+    def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
+        start = time.perf_counter()
+        gathered = self.sites.ask(ask, of)
+        self._note(ask, gathered, time.perf_counter() - start)
+        return gathered
+
+    def total(self, ask: Ask, least: int = 1) -> tuple[dict[str, np.ndarray], Gathered]:
+        start = time.perf_counter()
+        sums, gathered = self.sites.total(ask, least)
+        self._note(ask, gathered, time.perf_counter() - start)
+        return sums, gathered
+
+    @property
+    def seconds(self) -> float:
+        """Time between asks and their answers, in all [s]."""
+        return sum(e.seconds for e in self.exchanges)
+
+    def rounds(self) -> pl.DataFrame:
+        """``tables.FEDERATION_ROUNDS``: one row an exchange and site (its name is the purpose), one a figure."""
+        rows = []
+        for e in self.exchanges:
+            for site in sorted({*e.nbytes, *e.lost}):
+                rows.append((e.round, site, e.purpose, None, None, e.nbytes.get(site), e.seconds, e.lost.get(site)))
+            for site, figures in sorted(e.figures.items()):
+                rows += [(e.round, site, name, value, None, None, None, None) for name, value in figures.items()]
+        schema = dict(tables.FEDERATION_ROUNDS.columns)
+        return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_ROUNDS)
+
+    def _note(self, ask: Ask, gathered: Gathered, seconds: float) -> None:
+        figures = {
+            r.site: {k: float(v) for k, v in r.values.items() if isinstance(v, (int, float)) and np.isfinite(v)}
+            for r in gathered.replies
+        }
+        exchange = Exchange(
+            ask.purpose, ask.round, seconds, sum(a.nbytes for a in ask.arrays.values()),
+            {r.site: r.nbytes for r in gathered.replies}, figures, dict(gathered.lost),
+        )  # fmt: skip
+        self.exchanges.append(exchange)
+        if self.heard is not None:
+            self.heard(exchange)
