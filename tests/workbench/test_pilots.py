@@ -146,6 +146,12 @@ def test_chosen_beats_random_and_own_counts_a_measured_member() -> None:
     found = choice.greedy(covariance, 3)
     chance = choice.at_random(covariance, 3, 50, seed=0)
     assert chance.shape == (50, 4) and found.left[-1] / (T - 3) < chance[:, -1].mean()
+    # judged on what is outside both
+    weights = np.ones(T)
+    weights[found.order] = 0.0
+    both = choice.at_random(covariance, 3, 2000, seed=0, weights=weights)
+    assert both.shape == (2000, 4) and found.left[-1] / (T - 3) < both[:, -1].mean()
+    assert not len(choice.at_random(covariance, T, 5, seed=0)), "nothing is left outside"
     lone = np.diag([5.0, 1.0, 1.0])
     assert not len(choice.greedy(lone, 1).order)  # nothing tells anything of another
     assert choice.greedy(lone, 1, own=True).order.tolist() == [0]
@@ -319,6 +325,9 @@ def test_what_is_expected_of_a_panel(plan: pilots.Plan) -> None:
     assert curve["rmse"][-1] < curve["random_rmse"][-1]
     assert curve["correlation"][-1] > curve["correlation"][0]
     assert curve["low"].null_count() == 5  # too few treatments matter here for a spread from line to line
+    nearly = plan.choose(2, measured=plan.treatments[:-4]).curve
+    assert nearly["random_rmse"].is_finite().all()
+    assert nearly["random_rmse"][0] == pytest.approx(nearly["rmse"][0], rel=0.1)  # before any: the same, but for two
     with pytest.raises(pilots.PlanError, match="Did you mean 'aspirin'"):
         plan.choose(2, interest=["asprin"])
     with pytest.raises(pilots.PlanError, match="no treatment is left"):

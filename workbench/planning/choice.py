@@ -149,7 +149,11 @@ def at_random(
     candidates: Sequence[int] | np.ndarray | None = None,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Mean variance of a treatment left outside after 0 .. k random ones (draws, k + 1): what choosing has to beat."""
+    """Mean variance of a treatment left outside after 0 .. k random ones (draws, k + 1): what choosing has to beat.
+
+    Weights of zero for the chosen panel make both judged on treatments outside both. A draw after which nothing that
+    matters is left is drawn again; where that never ends, there are fewer draws than asked, or none.
+    """
     t = len(covariance)
     w = np.ones(t) if weights is None else np.asarray(weights, dtype=np.float64)
     known = np.asarray(given, dtype=np.int64)
@@ -157,9 +161,12 @@ def at_random(
     free = np.setdiff1d(np.arange(t) if candidates is None else np.asarray(candidates), known)
     rng = np.random.default_rng([20261122, seed])
     out = []
-    for _ in range(draws):
+    for _ in range(20 * draws):
         panel = rng.permutation(free)[:k]
         outside = np.ones(t, dtype=bool)
         outside[np.concatenate([known, panel])] = False
-        out.append(left(start, panel, w, known) / max(w[outside].sum(), SMALL))
-    return np.array(out).reshape(draws, -1)
+        if (total := w[outside].sum()) > 0:
+            out.append(left(start, panel, w, known) / total)
+        if len(out) == draws:
+            break
+    return np.array(out).reshape(len(out), k + 1 if not out else -1)

@@ -233,6 +233,8 @@ def _number(file: Path, row: str, column: str, text: str | None) -> float:
 
 
 def _panel(plan: Plan, chosen: Chosen, already: int, given: argparse.Namespace) -> None:
+    from workbench.planning.plan import BROAD
+
     curve = chosen.curve
     first, last = curve.row(0, named=True), curve.row(-1, named=True)
     unit = plan.facts["unit"]
@@ -247,6 +249,11 @@ def _panel(plan: Plan, chosen: Chosen, already: int, given: argparse.Namespace) 
         f"  {f'after {curve.height - 1} random':<16} {last['random_rmse']:.2f}   95 % of random panels: "
         f"{last['random_low']:.2f} to {last['random_high']:.2f}"
     )
+    outside = len(plan.treatments) - already - (curve.height - 1)
+    if outside < BROAD:
+        print_(
+            f"  only {max(outside, 0)} treatments stay outside: a random panel leaves others, so the two hardly compare"
+        )
     print_(
         f"expected normalised correlation: {first['correlation']:.2f} now, {last['correlation']:.2f} after, "
         f"{last['random_correlation']:.2f} after as many at random"

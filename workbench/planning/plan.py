@@ -168,9 +168,14 @@ class Plan:
             own=bool(members) and not interest,
             patterns=worlds,
         )
+        beside = weights.copy()  # chosen and random are judged on the same treatments: those outside both
+        beside[picked.order] = 0.0
         chance = choice.at_random(
-            self.covariance, len(picked.order), DRAWS, seed, given=given, candidates=pool, weights=weights
+            self.covariance, len(picked.order), DRAWS, seed, given=given, candidates=pool, weights=beside
         )
+        if not len(chance):  # every random panel leaves none of them: there is but one panel to take
+            beside[given] = 0.0
+            chance = picked.left[None] / max(float(beside.sum()), choice.SMALL)
         return Chosen(self, picked, chance, given, weights, price)
 
     # ---- the protocol of a predictor, before any pilot: what ``predict.predictions`` asks for
@@ -228,10 +233,8 @@ class Chosen:
         broad = int((outside > 0).sum()) >= BROAD
         between = np.array([held.between(k) if broad else (np.nan, np.nan) for k in n])
         spread = float((outside * plan.spread).sum()) / total
-        # a panel's own treatments are out of its sum, so what is left to explain differs from panel to panel
         random = np.array([[held.expected(v, k) for v, k in zip(row, n, strict=True)] for row in self.chance])
         away = -np.diff(self.choice.left) / np.maximum(self.choice.left[:-1], choice.SMALL)
-        every = float((self.weights * plan.spread).sum() / max(self.weights.sum(), choice.SMALL))
         return pl.DataFrame(
             {
                 "k": np.arange(len(mean)),
@@ -245,7 +248,7 @@ class Chosen:
                 "random_rmse": random.mean(0),
                 "random_low": np.quantile(random, 0.025, axis=0),
                 "random_high": np.quantile(random, 0.975, axis=0),
-                "random_correlation": np.sqrt(np.clip(1 - (random**2).mean(0) / every, 0, 1)),
+                "random_correlation": np.sqrt(np.clip(1 - (random**2).mean(0) / spread, 0, 1)),
             }
         ).with_columns(pl.col("low", "high").fill_nan(None))
 
