@@ -7,6 +7,7 @@ Whatever goes wrong inside becomes a refusal with a reason that names no row; no
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +19,10 @@ from workbench.federated.asked import Answer
 from workbench.federated.messages import Ask, Reply
 from workbench.federated.policy import Policy, PolicyError
 from workbench.splits import Fold
+from workbench.text import nearest
 
 ASKED = "workbench.federated.asked"
+log = logging.getLogger(__name__)  # stays at the site
 Outgoing = Callable[
     ["Site", Ask, Answer], Answer
 ]  # may refuse (PolicyError), change or write down; the last one writes
@@ -73,6 +76,8 @@ class Site:
             and write down the masked answer instead
         """
         self.policy.permit(ask.purpose, self.fold.train.height)
+        if ask.purpose not in (known := rooms.names(ASKED)):
+            raise SiteError(f"nobody can be asked for {ask.purpose!r}.{nearest(ask.purpose, known)}")
         made = rooms.load(ASKED, ask.purpose).answer(self, ask)
         self.policy.permit(ask.purpose, made.rows)
         for step in self.outgoing:
@@ -88,10 +93,17 @@ class Site:
             rows = made.rows if rooms.load(ASKED, ask.purpose).LEAVES.rows else 0
             return Reply(self.name, ask.purpose, ask.round, rows, arrays, dict(made.values))
         except (PolicyError, SiteError) as error:
-            return Reply(self.name, ask.purpose, ask.round, refused=str(error))
-        except KeyError as error:
-            return Reply(self.name, ask.purpose, ask.round, refused=f"unknown purpose or name: {error.args[0]}")
-        except Exception as error:  # the message may quote a row, so only its kind leaves
-            return Reply(
-                self.name, ask.purpose, ask.round, refused=f"failed with {type(error).__name__}; see the site's log."
-            )
+            return self._refusal(ask, str(error))
+        except Exception as error:  # the message may quote a row (a KeyError a subject), so only its kind leaves
+            log.warning("%s failed on %r, round %d", self.name, ask.purpose, ask.round, exc_info=True)
+            return self._refusal(ask, f"failed with {type(error).__name__}; see the site's log.")
+
+    def _refusal(self, ask: Ask, reason: str) -> Reply:
+        """A Reply without numbers; steps that keep a book write the reason down first."""
+        for step in self.outgoing:
+            if write := getattr(step, "refused", None):
+                try:
+                    write(self, ask, reason)
+                except Exception as error:
+                    reason = f"failed with {type(error).__name__} while a refusal was written down; see the site's log."
+        return Reply(self.name, ask.purpose, ask.round, refused=reason)

@@ -42,6 +42,8 @@ class Answer:
     rows : number of training rows behind it
     behind : numbers (column ``row`` of the fold) of those rows, where they are not all of the site's training rows;
         the site's policy compares them with what was answered before, and they never leave
+    quantity : what is summed ("expression", "ln_ic50 by treatment"), where one purpose has several: only answers about
+        the same quantity can be subtracted from each other
     masked : True once secure aggregation has hidden the arrays
     """
 
@@ -49,6 +51,7 @@ class Answer:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     values: Mapping[str, Value] = field(default_factory=dict)
     behind: np.ndarray | None = None
+    quantity: str = ""
     masked: bool = False
 
 
