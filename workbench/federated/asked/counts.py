@@ -17,7 +17,8 @@ LEAVES = Leaves(
 def answer(site, ask: Ask) -> Answer:
     train = site.fold.train
     count = dict(train["treatment"].value_counts().iter_rows())
-    by = np.array([count.get(t, 0) for t in ask.values.get("treatments", [])], dtype=np.int64)
+    wanted = ask.values.get("treatments", [])
+    by = np.array([count.get(t, 0) for t in (wanted if isinstance(wanted, list) else [])], dtype=np.int64)
     by[by < site.policy.minimum_cell] = 0
     arrays = {
         "rows": np.array([train.height]), "subjects": np.array([train["subject"].n_unique()]), "by_treatment": by,

@@ -1,0 +1,46 @@
+"""What kind of data a site holds, before round one: names, units and counts; no measured value."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from workbench.federated import _rows
+from workbench.federated.asked import Answer, Leaves
+from workbench.federated.messages import Ask
+
+PLAIN = (
+    "What kind of data the site holds: the endpoint and its unit, the names and unit of the features, the names of the "
+    "treatments with enough rows, and how many rows and subjects. No measured value, no subject."
+)
+LEAVES = Leaves(
+    arrays={"rows": "number of training rows", "subjects": "number of training subjects with the modality"},
+    summed=False,
+    values=(
+        "endpoint", "unit", "modality", "feature_unit", "feature_count", "feature_digest", "features", "treatments",
+        "compounds",
+    ),
+)  # fmt: skip
+
+
+def answer(site, ask: Ask) -> Answer:
+    """Names of the features are told only where ``features`` of the ask is true: digests agree as a rule."""
+    modality = str(ask.values.get("modality", "expression"))
+    own, unit = _rows.features(site, modality)
+    train = site.fold.train
+    enough = train.filter(pl.len().over("treatment") >= site.policy.minimum_cell)
+    told = enough.select("treatment", "compound").unique().sort("treatment")
+    _, there, _ = site.block(modality, site.subjects)
+    values = {
+        "endpoint": site.fold.endpoint,
+        "unit": site.fold.unit,
+        "modality": modality,
+        "feature_unit": unit,
+        "feature_count": len(own),
+        "feature_digest": _rows.digest(own),
+        "treatments": told["treatment"].to_list(),
+        "compounds": told["compound"].to_list(),
+    }
+    if ask.values.get("features"):
+        values["features"] = list(own)
+    return Answer(train.height, {"rows": np.array([train.height]), "subjects": np.array([int(there.sum())])}, values)
