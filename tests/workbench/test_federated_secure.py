@@ -1,76 +1,28 @@
-"""Secure sums: equal to the plain ones, exact or aborted when sites are lost, and the server sees nothing but noise."""
+"""Secure sums: equal to the plain ones, and exact or given up when sites are lost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import polars as pl
 import pytest
 
-from workbench.federated.asked import Answer, counts
-from workbench.federated.messages import Ask, Gathered
+from tests.workbench.summing_sites import NAMES, STEPS, Arrays, Losing, answering, inline, made, site
+from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
 from workbench.federated.secure.server import Secure
-from workbench.federated.site import Site
-from workbench.federated.sites import Inline, Sites, sort
+from workbench.federated.sites import Inline, TooFewSites
 
 pytest.importorskip("Crypto", reason="secure sums share keys with pycryptodome (extra: federation)")
-
-STEPS = ("keys", "shares", "masked", "unmask")
-NAMES = tuple(f"site {k}" for k in range(1, 6))
-Arrays = Mapping[str, np.ndarray]
-
-
-def made(site: str) -> dict[str, np.ndarray]:
-    """What a site would answer: every kind of number that may travel."""
-    draw = np.random.default_rng([81, NAMES.index(site)])
-    return {
-        "weights": draw.normal(size=(30, 7)).astype(np.float32),
-        "gram": draw.normal(0, 1e4, size=(20, 20)),
-        "cells": draw.integers(5, 900, size=12),
-        "flags": draw.random(9) < 0.5,
-        "offset": np.array(draw.normal()),
-    }
-
-
-def site(name: str, rows: int = 40, policy: Policy | None = None, outgoing: Sequence = ()) -> Site:
-    """A site with rows to count and nothing in them."""
-    train = pl.DataFrame({"subject": [f"{name} {i}" for i in range(rows)], "treatment": ["aspirin"] * rows})
-    return Site(name, SimpleNamespace(train=train), policy or Policy(), outgoing)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def parts(monkeypatch) -> dict[str, Arrays]:
     """{site: arrays that it answers to "counts"}; a test may change them."""
     held: dict[str, Arrays] = {name: made(name) for name in NAMES}
-    monkeypatch.setattr(counts, "answer", lambda site, ask: Answer(site.fold.train.height, dict(held[site.name])))
+    answering(monkeypatch, held)
     return held
-
-
-class Losing:
-    """Sites of which some fall silent: ``lose`` says of (step, site) whether the reply is lost; ``seen`` keeps all."""
-
-    def __init__(self, sites: Sites, lose: Callable[[str, str], bool]) -> None:
-        self.sites, self.names, self.lose = sites, sites.names, lose
-        self.seen: list[tuple[Ask, Gathered]] = []
-
-    def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
-        got = self.sites.ask(ask, of)
-        step = ask.purpose.removeprefix("secure_")
-        gone = {r.site: "gone" for r in got.replies if self.lose(step, r.site)}
-        got = sort(ask, [r for r in got.replies if r.site not in gone], {**got.lost, **gone})
-        self.seen.append((ask, got))
-        return got
-
-    def total(self, ask: Ask, least: int = 1):
-        raise AssertionError("never asked of the transport")
-
-
-def inline(names: Sequence[str] = NAMES, **options) -> Inline:
-    return Inline([site(n, **options) for n in names])
 
 
 def plain(parts: Mapping[str, Arrays], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -124,3 +76,113 @@ def test_what_cannot_be_summed_is_not_asked_for():
         Secure(inline()).total(Ask("hello"))
     with pytest.raises(ValueError, match="'secure_purpose'"):
         Secure(inline()).total(Ask("counts", values={"secure_purpose": "counts"}))
+
+
+@pytest.mark.parametrize(
+    "steps", [("keys", "masked"), ("shares", "unmask"), ("masked", "masked"), ("masked", "unmask")]
+)
+def test_two_of_five_lost_leave_the_exact_sum_of_three(parts, steps):
+    lost = dict(zip(("site 2", "site 4"), steps, strict=True))
+    sums, who = Secure(Losing(inline(), lambda s, n: lost.get(n) == s)).total(Ask("counts"))
+    there = [n for n in NAMES if lost.get(n, "unmask") == "unmask"]
+    same(sums, plain(parts, there))
+    assert set(who.lost) == set(lost) and who.rows == 40 * len(there)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_three_of_five_lost_give_the_sum_up_and_name_them(parts, step):
+    transport = Losing(inline(), lambda s, n: s == step and n in ("site 1", "site 3", "site 5"))
+    with pytest.raises(TooFewSites) as error:
+        Secure(transport).total(Ask("counts", 7))
+    text = str(error.value)
+    assert "'counts', round 7" in text
+    assert all(f"{n}: {step}: gone" in text for n in ("site 1", "site 3", "site 5")) and "site 2" not in text
+
+
+def test_the_asker_may_need_more_survivors_and_never_fewer_than_three(parts):
+    transport = Losing(inline(), lambda s, n: s == "masked" and n == "site 5")
+    with pytest.raises(TooFewSites, match=r"4 of the 5 sites needed are left.*site 5: masked: gone"):
+        Secure(transport).total(Ask("counts"), least=5)
+    with pytest.raises(TooFewSites, match="2 of the 3 sites needed are left"):
+        Secure(inline(NAMES[:2]), least=1).total(Ask("counts"), least=1)
+    same(Secure(inline(NAMES[:3])).total(Ask("counts"))[0], plain(parts, NAMES[:3]))
+
+
+def test_a_site_that_comes_back_takes_part_in_the_next_sum(parts):
+    away = {"site 3"}
+    secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))
+    same(secure.total(Ask("counts", 0))[0], plain(parts, [n for n in NAMES if n != "site 3"]))
+    away.clear()
+    same(secure.total(Ask("counts", 1))[0], plain(parts, NAMES))
+
+
+def test_nonsense_of_one_site_is_named_and_left_out(parts):
+    good = [n for n in NAMES if n != "site 4"]
+    for fault, why in [
+        ({**parts["site 4"], "offset": np.array(np.nan)}, "'offset' has values that are not finite"),
+        ({**parts["site 4"], "cells": parts["site 4"]["cells"][:-1]}, "other names, kinds or shapes"),
+        ({**parts["site 4"], "weights": parts["site 4"]["gram"]}, "other names, kinds or shapes"),
+        ({**parts["site 4"], "cells": np.array([2**62] * 12)}, "'cells' has magnitudes beyond 2^60"),
+        ({**parts["site 4"], "weights": parts["site 4"]["weights"] * np.float32(1e9)}, "float64 reaches further"),
+    ]:
+        held = {**parts, "site 4": fault}
+        parts["site 4"], kept = held["site 4"], parts["site 4"]
+        sums, who = Secure(inline()).total(Ask("counts"))
+        same(sums, plain(parts, good))
+        assert list(who.lost) == ["site 4"] and why in who.lost["site 4"], why
+        parts["site 4"] = kept
+
+
+def test_forty_sites_on_a_sparse_graph_and_nine_lost(monkeypatch):
+    names = [f"site {k}" for k in range(40)]
+    held = {n: {"sum": np.random.default_rng([82, k]).normal(size=50)} for k, n in enumerate(names)}
+    answering(monkeypatch, held)
+    lost = {names[k]: STEPS[k % 4] for k in range(0, 36, 4)} | {names[5]: "masked", names[9]: "shares"}
+    transport = Losing(inline(names), lambda s, n: lost.get(n) == s)
+    sums, who = Secure(transport, degree=16).total(Ask("counts"))
+    there = [n for n in names if lost.get(n, "unmask") == "unmask"]
+    assert [r.site for r in who.replies] == sorted(there) and set(who.lost) == set(lost)
+    exact = plain(held, there)
+    assert np.abs(sums["sum"] - exact["sum"]).max() < 1e-14
+    asked = next(a for a, _ in transport.seen if a.purpose == "secure_shares")
+    assert asked.values["degree"] == 16 and asked.values["threshold"] == 9
+
+
+def test_a_weighted_mean_needs_no_more_than_sums(parts, monkeypatch):
+    """FedAvg: sum of rows x weights over the sum of rows, both masked."""
+    rows = dict(zip(NAMES, (40, 25, 300, 77, 61), strict=True))
+    weights = {n: np.random.default_rng([83, k]).normal(size=1000).astype(np.float32) for k, n in enumerate(NAMES)}
+    answering(monkeypatch, {n: {"weighted": weights[n] * np.float32(rows[n])} for n in NAMES})
+    sums, who = Secure(Inline([site(n, rows[n]) for n in NAMES])).total(Ask("counts"))
+    wanted = np.average(np.stack(list(weights.values())), axis=0, weights=list(rows.values()))
+    assert who.rows == sum(rows.values()) == 503
+    np.testing.assert_allclose(sums["weighted"] / who.rows, wanted, atol=1e-6)
+
+
+def test_policy_and_checks_on_the_way_out_see_the_answer_and_the_book_sees_the_masked_one(parts):
+    from workbench.federated.asked import Answer
+
+    seen, book = [], []
+
+    def noise(site, ask, answer: Answer) -> Answer:
+        seen.append((ask.purpose, answer.masked, answer.arrays.get("cells")))
+        return answer
+
+    def write(site, ask, answer: Answer) -> Answer:
+        book.append((ask.purpose, dict(answer.values), {k: (v.shape, v.dtype.str) for k, v in answer.arrays.items()}))
+        return answer
+
+    write.writes = True  # type: ignore[attr-defined]
+    sites = inline(outgoing=(noise, write))
+    Secure(sites).total(Ask("counts"))
+    plainly = [cells for purpose, masked, cells in seen if purpose == "counts" and not masked]
+    assert len(plainly) == 5 and (plainly[0] == parts["site 1"]["cells"]).all()
+    assert {purpose for purpose, _, _ in book} == {f"secure_{s}" for s in STEPS}  # never "counts": it did not leave
+    masked = next(entry for entry in book if entry[0] == "secure_masked")
+    assert masked[1] == {"purpose": "counts"} and masked[2]["double gram"] == ((2, 20, 20), "<u8")
+
+    allowed = tuple(f"secure_{s}" for s in STEPS)
+    with pytest.raises(TooFewSites, match="'counts' is not among what this site answers"):
+        Secure(inline(policy=Policy(allowed=allowed))).total(Ask("counts"))
+    with pytest.raises(TooFewSites, match="must rest on 50 training rows"):
+        Secure(inline(policy=Policy(minimum_rows=50))).total(Ask("counts"))

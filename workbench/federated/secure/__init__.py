@@ -20,7 +20,9 @@ Threat model
 Safe against a server that follows the conversation and looks at everything it sees, together with up to
 ``threshold`` - 1 colluding sites among those that hold one site's shares: they learn the sum over the survivors and
 what follows from it and from their own parts. The threshold is more than half of the shares, and sites refuse a lower
-one, so that a server that asks some sites for one kind of share and the others for the other kind cannot get both.
+one, so that a server that asks some sites for one kind of share and the others for the other kind cannot get both;
+with c sites on its side as well that takes a threshold of more than half of the shares plus c / 2 (``Secure``'s
+``threshold``), at the price of fewer sites that may be lost.
 
 A site refuses, whoever asks: both shares of one neighbour; a second opening; a conversation or a key seen before; fewer
 than three survivors (of two, each knows the other's part), or a list of survivors that leaves itself out.

@@ -1,0 +1,290 @@
+"""What a server that is curious, or that lies, gets out of a secure sum: noise, or a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.workbench.summing_sites import NAMES, Losing, answering, inline, made
+from workbench.federated.messages import Ask, Gathered
+from workbench.federated.secure import conversation, graph, masks, shares
+from workbench.federated.secure.server import Secure
+from workbench.federated.sites import Inline, TooFewSites
+
+pytest.importorskip("Crypto", reason="secure sums share keys with pycryptodome (extra: federation)")
+
+
+class Talk:
+    """A conversation with sites led by hand, as a server that lies would; ``forge`` changes an ask before it leaves."""
+
+    def __init__(self, sites: Inline) -> None:
+        self.sites, self.name = sites, "a conversation"
+        self.names = list(sites.names)
+
+    def keys(self) -> Gathered:
+        got = self.sites.ask(Ask("secure_keys", values={"conversation": self.name}))
+        self.public = np.stack([r.arrays["keys"] for r in got.replies]) if not got.lost else np.empty(0)
+        return got
+
+    def deal(self, **other) -> Gathered:
+        values = {"conversation": self.name, "sites": self.names, "threshold": 3, "degree": len(self.names) - 1}
+        keys = other.pop("keys", self.public)
+        got = self.sites.ask(Ask("secure_shares", arrays={"keys": keys}, values={**values, **other}))
+        self.sealed = {r.site: r.arrays["sealed"] for r in got.replies}
+        return got
+
+    def masked(self, purpose: str = "counts", dealers: list[int] | None = None) -> Gathered:
+        n = len(self.names)
+        sent = [(i, j) for i in range(n) for j in range(n) if i != j]
+        arrays = {
+            "secure_dealers": np.array(range(n) if dealers is None else dealers, dtype=np.int64),
+            "secure_of": np.array([i for i, _ in sent]),
+            "secure_to": np.array([j for _, j in sent]),
+            "secure_sealed": np.concatenate([self.sealed[name] for name in self.names]),
+        }
+        values = {"secure_conversation": self.name, "secure_purpose": purpose}
+        return self.sites.ask(Ask("secure_masked", arrays=arrays, values=values))
+
+    def unmask(self, survivors: list[int], lost: list[int], of: list[str] | None = None) -> Gathered:
+        arrays = {"survivors": np.array(survivors, dtype=np.int64), "lost": np.array(lost, dtype=np.int64)}
+        return self.sites.ask(Ask("secure_unmask", arrays=arrays, values={"conversation": self.name}), of)
+
+
+@pytest.fixture
+def talk(monkeypatch) -> Talk:
+    """Five sites whose masked parts the server has."""
+    answering(monkeypatch, {n: made(n) for n in NAMES})
+    talk = Talk(inline())
+    talk.keys()
+    talk.deal()
+    assert not talk.masked().lost
+    return talk
+
+
+def refused(got: Gathered, why: str, of: tuple[str, ...] = NAMES) -> None:
+    assert not got.replies and set(got.lost) == set(of), got
+    assert all(why in reason for reason in got.lost.values()), got.lost
+
+
+def test_an_honest_end_is_answered(talk):
+    assert not talk.unmask([0, 1, 2, 3, 4], []).lost
+
+
+def test_both_shares_of_one_site_are_refused(talk):
+    refused(talk.unmask([0, 1, 2, 3, 4], [3]), "both shares of one site were asked for")
+
+
+def test_both_shares_one_after_the_other_are_refused(talk):
+    assert not talk.unmask([0, 1, 2, 3, 4], []).lost
+    there = list(NAMES[:3])
+    refused(talk.unmask([0, 1, 2], [3, 4], of=there), "knows no such conversation, or it is over", NAMES[:3])
+
+
+def test_sites_told_different_stories_give_neither_secret_away(talk):
+    """Two are told that site 5 survived, two that it was lost: three shares open a secret, and none has three."""
+    first = talk.unmask([0, 1, 2, 3, 4], [], of=["site 1", "site 2"])
+    second = talk.unmask([0, 1, 2, 3], [4], of=["site 3", "site 4"])
+    assert len(first.replies) == len(second.replies) == 2
+    said = {r.site: r.arrays["shares"][4].tobytes() for r in (*first.replies, *second.replies)}
+    for names in (("site 1", "site 2"), ("site 3", "site 4")):
+        with pytest.raises(ValueError, match="3 shares are needed; there are 2"):
+            shares.join({NAMES.index(n): said[n] for n in names}, 3)
+        guess = shares.join({NAMES.index(n): said[n] for n in names}, 2)
+        assert masks.public(guess) != talk.public[4, 1].tobytes()
+        assert guess != talk.sites.sites["site 5"].memory["secure"]["conversations"][talk.name]["seed"]
+
+
+def test_a_site_that_is_said_to_be_lost_though_it_answered_refuses(talk):
+    refused(talk.unmask([0, 1, 2, 3], [4], of=["site 5"]), "is said to be lost", ("site 5",))
+
+
+def test_too_few_survivors_are_refused(talk):
+    refused(talk.unmask([0, 1], [2, 3, 4], of=["site 1", "site 2"]), "2 survivors are too few", NAMES[:2])
+
+
+def test_survivors_and_lost_that_are_not_those_who_dealt_are_refused(talk):
+    refused(talk.unmask([0, 1, 2, 3], [], of=["site 1"]), "are not the sites that dealt", ("site 1",))
+    refused(talk.unmask([0, 1, 2, 3, 4, 5], [], of=["site 2"]), "are not the sites that dealt", ("site 2",))
+
+
+def test_a_step_again_or_out_of_turn_is_refused(talk):
+    refused(talk.masked(), "taken before, or out of turn")
+    refused(talk.deal(), "taken before, or out of turn")
+    fresh = Talk(inline())
+    refused(fresh.unmask([0, 1, 2, 3, 4], []), "knows no such conversation")
+    fresh.keys()
+    refused(fresh.unmask([0, 1, 2, 3, 4], []), "taken before, or out of turn")
+
+
+def test_a_replayed_conversation_is_refused_even_when_it_is_over(talk):
+    refused(talk.keys(), "begun before; a replay is refused")
+    talk.unmask([0, 1, 2, 3, 4], [])
+    refused(talk.keys(), "begun before; a replay is refused")
+
+
+def test_a_key_of_an_earlier_conversation_is_refused(talk):
+    old, talk.name = talk.public, "another"
+    talk.keys()
+    mixed = talk.public.copy()
+    mixed[3] = old[3]
+    got = talk.deal(keys=mixed)
+    others = tuple(n for n in NAMES if n != "site 4")
+    assert all("a public key was used before" in got.lost[n] for n in others)
+    assert "own keys are not among those sent round" in got.lost["site 4"]
+
+
+def test_two_sites_with_the_same_key_are_refused():
+    talk = Talk(inline())
+    talk.keys()
+    twice = talk.public.copy()
+    twice[1] = twice[0]
+    got = talk.deal(keys=twice)
+    assert set(got.lost) == set(NAMES) and "a public key was used before" in got.lost["site 3"]
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 2, 6, -3])
+def test_a_threshold_of_half_or_less_is_refused(threshold):
+    talk = Talk(inline())
+    talk.keys()
+    refused(talk.deal(threshold=threshold), f"a threshold of {threshold} among 5 shares is refused")
+
+
+def test_two_sites_alone_are_refused_by_the_sites():
+    talk = Talk(inline(NAMES[:2]))
+    talk.keys()
+    refused(talk.deal(threshold=2, degree=1), "3 different sites or more", NAMES[:2])
+    talk = Talk(inline())
+    talk.keys()
+    talk.deal()
+    refused(talk.masked(dealers=[0, 1]), "2 sites dealt shares; 3 with this one are needed", NAMES)
+
+
+def test_a_sealed_share_that_was_changed_or_passed_off_as_another_is_refused():
+    for fault in (0, 1):
+        talk = Talk(inline())
+        talk.keys()
+        talk.deal()
+        sealed = {n: a.copy() for n, a in talk.sealed.items()}
+        if fault:  # site 2's shares for site 1 and for site 3 change places
+            sealed["site 2"][[0, 1]] = sealed["site 2"][[1, 0]]
+        else:
+            sealed["site 2"][0, 40] ^= 1
+        talk.sealed = sealed
+        got = talk.masked()
+        assert "a sealed share was changed on its way" in got.lost["site 1"]
+        assert ("site 3" in got.lost) == bool(fault) and "site 5" not in got.lost
+
+
+def test_a_purpose_that_is_no_sum_is_not_masked(talk):
+    fresh = Talk(inline())
+    fresh.keys()
+    fresh.deal()
+    refused(fresh.masked("hello"), "'hello' is not a matter of sums")
+
+
+def test_a_wrong_share_is_noticed_and_gives_the_sum_up(monkeypatch):
+    answering(monkeypatch, {n: made(n) for n in NAMES})
+
+    class Wrong(Losing):
+        def ask(self, ask, of=None):
+            got = super().ask(ask, of)
+            if ask.purpose == "secure_unmask":
+                for reply in got.replies:
+                    reply.arrays["shares"][0, 5] ^= 1
+            return got
+
+    with pytest.raises(TooFewSites, match="shares of 'site 1' do not give its self-mask; one was wrong"):
+        Secure(Wrong(inline(), lambda s, n: False)).total(Ask("counts"))
+    with pytest.raises(TooFewSites, match="shares of 'site 1' do not give its mask key; one was wrong"):
+        Secure(Wrong(inline(), lambda s, n: s == "masked" and n == "site 1")).total(Ask("counts"))
+
+
+def parts_seen(held: Mapping[str, np.ndarray], monkeypatch, lose=lambda step, site: False) -> Mapping[str, np.ndarray]:
+    """{site: the masked array "x" that the server sees}"""
+    answering(monkeypatch, {n: {"x": a} for n, a in held.items()})
+    transport = Losing(inline(), lose)
+    Secure(transport).total(Ask("counts"))
+    got = next(g for a, g in transport.seen if a.purpose == "secure_masked")
+    return {r.site: r.arrays["double x"] for r in got.replies}
+
+
+@pytest.fixture
+def seeded(monkeypatch) -> None:
+    """Keys and seeds from a fixed stream, so that tests of chance come out the same each time."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    draw = np.random.default_rng(85)
+
+    def key_pair() -> tuple[bytes, bytes]:
+        key = X25519PrivateKey.from_private_bytes(draw.bytes(32))
+        return key.private_bytes_raw(), key.public_key().public_bytes_raw()
+
+    monkeypatch.setattr(masks, "key_pair", key_pair)
+    monkeypatch.setattr("os.urandom", draw.bytes)
+    monkeypatch.setattr("secrets.token_hex", lambda n: draw.bytes(n).hex())
+
+
+def test_what_the_server_sees_is_uniform_and_says_nothing_of_the_part(monkeypatch, seeded):
+    draw = np.random.default_rng(84)
+    held = {n: draw.normal(0, 3, size=40_000) for n in NAMES}
+    seen = parts_seen(held, monkeypatch)
+    chances, links = [], []
+    for name, array in seen.items():
+        for limb in array:
+            counted = np.bincount(np.frombuffer(limb.tobytes(), np.uint8), minlength=256)
+            chances.append(stats.chisquare(counted).pvalue)
+            links.append(abs(np.corrcoef(limb.view(np.int64).astype(np.float64), held[name])[0, 1]))
+    assert min(chances) > 0.001 and max(links) < 3.5 / np.sqrt(40_000)
+    assert stats.kstest(chances, "uniform").pvalue > 0.01
+    # the same test finds what it looks for: one limb without its mask
+    bare = np.rint(held["site 1"] * 64).astype(np.int64)
+    assert stats.chisquare(np.bincount(np.frombuffer(bare.tobytes(), np.uint8), minlength=256)).pvalue < 1e-12
+    assert abs(np.corrcoef(bare, held["site 1"])[0, 1]) > 0.99
+
+
+def test_the_same_part_is_hidden_anew_each_time_and_pairs_share_no_mask(monkeypatch):
+    held = {n: np.zeros(5000) for n in NAMES}
+    first, second = parts_seen(held, monkeypatch), parts_seen(held, monkeypatch)
+    everything = np.stack([a for seen in (first, second) for a in seen.values()]).reshape(10, -1)
+    assert len(np.unique(everything)) == everything.size  # 64-bit numbers: no two agree by chance
+    for i in range(10):
+        for j in range(i):
+            assert not np.isin(everything[i] - everything[j], [0]).any()
+
+
+def test_even_after_unmasking_a_late_part_stays_hidden(monkeypatch, seeded):
+    """A part that arrives after its site was declared lost: the pairs' masks are open by then, its own mask is not."""
+    held = {n: np.full(4000, 2.0) for n in NAMES}
+    answering(monkeypatch, {n: {"x": a} for n, a in held.items()})
+    sites = inline()
+    late: dict[str, np.ndarray] = {}
+
+    class Late(Losing):
+        def ask(self, ask, of=None):
+            got = self.sites.ask(ask, of)
+            late.update({r.site: r.arrays["double x"].copy() for r in got.replies if ask.purpose == "secure_masked"})
+            return super_ask(ask, got)
+
+    def super_ask(ask, got):
+        transport.seen.append((ask, got))
+        if ask.purpose != "secure_masked":
+            return got
+        return Gathered(tuple(r for r in got.replies if r.site != "site 2"), {"site 2": "late"})
+
+    transport = Late(sites, lambda s, n: False)
+    sums, _ = Secure(transport).total(Ask("counts"))
+    assert (sums["x"] == 8.0).all()
+    talk = next(a.values["conversation"] for a, _ in transport.seen if a.purpose == "secure_keys")
+    public = next(a.arrays["keys"] for a, _ in transport.seen if a.purpose == "secure_shares")
+    told = {r.site: r.arrays["shares"][1].tobytes() for r in transport.seen[-1][1].replies}
+    private = shares.join({NAMES.index(n): s for n, s in told.items()}, graph.threshold(4))
+    assert masks.public(private) == public[1, 1].tobytes()  # the server has the mask key of site 2 ...
+    bare = {"double x": late["site 2"], "whole (rows)": np.zeros((1,), np.uint64)}
+    for j in (0, 2, 3, 4):
+        key = conversation.pair_key(private, public[j, 1].tobytes(), str(talk))
+        masks.blend(bare, key, -conversation.sign(1, j))
+    counted = np.bincount(np.frombuffer(bare["double x"].tobytes(), np.uint8), minlength=256)
+    assert stats.chisquare(counted).pvalue > 0.001  # ... and still sees noise
