@@ -2,9 +2,9 @@
 
     fit(sites, settings, state, keep, say) -> a fitted predictor
 
-``sites`` is any ``Sites``. ``settings`` holds the file's ``[federation.settings]`` and ``predictor``, ``parameters`` (of
-the predictor), ``rounds``, ``least``, ``seed`` and ``endpoint``. ``keep(round, arrays, values)`` is called after each
-round; ``state`` is what it last got, as ``(round, arrays, values)``, or None at the start.
+``sites`` is any ``Sites``. ``settings`` holds the file's ``[federation.settings]`` and ``predictor``, ``parameters``
+(of the predictor), ``rounds``, ``least``, ``seed`` and ``endpoint``. ``keep(round, arrays, values)`` is called after
+each round; ``state`` is what it last got, as ``(round, arrays, values)``, or None at the start.
 """
 
 from __future__ import annotations
@@ -74,8 +74,25 @@ def _means(sites: Sites, settings: Mapping[str, Any], state: State | None, keep:
     return predictor
 
 
+def _ridge(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
+    """Exact ridge from sums (``ridge``); the predictor's ``modality`` is a setting of it."""
+    from workbench.federated import ridge
+
+    own = {k: v for k, v in settings.items() if k in ridge.settings()}
+    return ridge.fit(sites, own | dict(settings["parameters"]), state, keep, say)
+
+
+def _ridge_settings() -> Mapping[str, Any]:
+    from workbench.federated import ridge
+
+    return {k: v for k, v in ridge.settings().items() if k not in TOLD}
+
+
+TOLD = ("predictor", "parameters", "rounds", "least", "seed", "endpoint", "modality")  # said elsewhere in the file
+
 METHODS: dict[str, Method] = {
-    "means": Method(("drug_mean", "global_mean"), _means),
+    "means": Method(("drug_mean", "global_mean"), _means, lambda: {"modality": "expression"}),
+    "ridge": Method(("ridge",), _ridge, _ridge_settings),
 }
 
 WHY = {  # said when such a predictor is asked for

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from workbench import predict, predictors, runs, score
-from workbench.federated import task
+from workbench import predict, predictors, runs, score, tables
+from workbench.federated import arms, task
 from workbench.federated.messages import Value
 from workbench.federated.spec import Federation
 from workbench.study import Study, find
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Say = Callable[[float, str], None]
 Point = Callable[[int, Mapping[str, Value]], None]
 Train = Callable[[int, Say | None, Point], "Fitted"]
+
+KEPT = ("PREDICTIONS", "FEDERATION_ROUNDS", "FEDERATION_PREDICTIONS", "FEDERATION_COSTS")
 
 
 def run(federation: Federation, train: Train, engine: str, say: Say | None = None) -> runs.Run:
@@ -50,7 +52,8 @@ def run(federation: Federation, train: Train, engine: str, say: Say | None = Non
         naive = [n for n in predictors.naive_names() if n != federation.predictor]
         metrics, comparisons = score.evaluate(predictions, naive, plan.draws, plan.seed)
         parent.tables({"PREDICTIONS": predictions, "METRICS": metrics, "COMPARISONS": comparisons})
-        parent.tables({"FEDERATION_ROUNDS": pl.concat([k["FEDERATION_ROUNDS"] for k in kept])})
+        for name in KEPT[1:]:
+            parent.tables({name: pl.concat([k[name] for k in kept])})
         own = metrics.filter(pl.col("predictor").cast(pl.String) == federation.predictor)
         parent.metrics(headline(own))
         run_id = parent.run_id
@@ -71,15 +74,43 @@ def _fold(
         base = predict.baseline(fold)
         answer = score.unseal(predict.predictions(made.predictor, fold, base), fold)
         child.metrics(_scored(answer))
+        told_apart = pl.concat([arms.of("federated", answer, dealt), *_arms(federation, fold, dealt, base, say)])
         example = fold.test.select("subject", "treatment").head(5)
         child.model(name, made.predictor.config(), made.predictor.arrays(), example)
         rounds = made.watched.rounds()
-        tables = {"PREDICTIONS": pl.concat([answer, *_naive(federation, fold, base)]), "FEDERATION_ROUNDS": rounds}
-        child.tables(tables)
+        made_tables = {
+            "PREDICTIONS": pl.concat([answer, *_naive(federation, fold, base)]), "FEDERATION_ROUNDS": rounds,
+            "FEDERATION_PREDICTIONS": told_apart, "FEDERATION_COSTS": _costs(fold, dealt, rounds),
+        }  # fmt: skip
+        child.tables(made_tables)
         for site, subjects in dealt.items():
             _site(parent, federation, number, site, answer.filter(pl.col("subject").is_in(subjects)), rounds)
         child.tag({runs.MARK: mark})
-    return tables
+    return made_tables
+
+
+def _arms(federation: Federation, fold: Any, dealt: Any, base: pl.Series, say: Say | None) -> list[pl.DataFrame]:
+    if not federation.arms:
+        return []
+    if say is not None:
+        say(0.95, "trained in one house: " + ", ".join(federation.arms))
+    parameters = federation.experiment.parameters.get(federation.predictor, {})
+    return arms.trained(federation.arms, federation.predictor, parameters, fold, dealt, base)
+
+
+def _costs(fold: Any, dealt: Any, rounds: pl.DataFrame) -> pl.DataFrame:
+    """``tables.FEDERATION_COSTS``: what each site brought and sent, and how often it had no part."""
+    asked = rounds.filter(pl.col("site").is_not_null() & (pl.col("bytes").is_not_null() | pl.col("lost").is_not_null()))
+    rows = []
+    for site, subjects in dealt.items():
+        own = asked.filter(pl.col("site").cast(pl.String) == site)
+        sent = own.drop_nulls("bytes")
+        brought = fold.train.filter(pl.col("subject").is_in(subjects)).height
+        lost = own.height - sent.height
+        rows.append((site, brought, None, None, int(sent["bytes"].sum()), sent.height, sent["round"].n_unique(), lost))
+    return tables.check(
+        pl.DataFrame(rows, schema=dict(tables.FEDERATION_COSTS.columns), orient="row"), tables.FEDERATION_COSTS
+    )
 
 
 def _site(
@@ -113,7 +144,7 @@ def _taken_over(parent: runs.Recording, done: dict[str, runs.Run], mark: str) ->
     if (run := done.get(mark)) is None:
         return None
     try:
-        found = {t: run.table(t) for t in ("PREDICTIONS", "FEDERATION_ROUNDS")}
+        found = {t: run.table(t) for t in KEPT}
     except runs.RunError:  # damaged since: it stays where it is, and is made anew
         return None
     return found if runs.adopt(parent, run) else None

@@ -23,7 +23,10 @@ class TooFewSites(RuntimeError):
 class Sites(Protocol):
     """What every transport offers."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every site known so far."""
+        ...
 
     def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
         """Replies of the sites ``of`` (all). A site that is gone, refuses or answers nonsense is in ``lost``."""

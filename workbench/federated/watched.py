@@ -1,10 +1,11 @@
-"""Sites that note what passed: how long each ask took, how many bytes came back from whom, what figures, who was lost."""
+"""Sites that note what passed: how long each ask took, bytes and figures that came back from whom, who was lost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -63,7 +64,7 @@ class Watched:
 
     def rounds(self) -> pl.DataFrame:
         """``tables.FEDERATION_ROUNDS``: one row an exchange and site (its name is the purpose), one a figure."""
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for e in self.exchanges:
             for site in sorted({*e.nbytes, *e.lost}):
                 rows.append((e.round, site, e.purpose, None, None, e.nbytes.get(site), e.seconds, e.lost.get(site)))

@@ -16,7 +16,8 @@ LEAVES = Leaves(
 
 def answer(site, ask: Ask) -> Answer:
     """``count`` int64, ``sum`` and ``square`` float64, each (treatments,); censored values count as they stand."""
-    names = list(ask.values.get("treatments", []))
+    wanted = ask.values.get("treatments", [])
+    names = [str(t) for t in wanted] if isinstance(wanted, list) else []
     by = site.fold.train.group_by("treatment").agg(
         n=pl.len(), sum=pl.col("value").sum(), square=(pl.col("value") ** 2).sum()
     )
