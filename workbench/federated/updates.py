@@ -1,0 +1,313 @@
+"""What comes in is checked before anything is averaged: each reply is accepted, dropped with a reason, or flagged.
+
+    dropped   another purpose or round (stale, replayed), another schema, unknown, missing or unasked-for arrays, another
+              shape or dtype, a number that is not finite, rows that are not positive or more than the site said at the
+              start, the same name twice
+    flagged   a length far from the others' (robust z), a direction opposite to the others' median, the very numbers of
+              an earlier round in answer to another question; also dropped where ``drop_flagged``
+
+What no check here can see: values changed within the spread of the honest (labels mirrored at a site, a little is
+enough, a back door), a number of rows that was a lie from the start (so a site's share is capped: ``shares``), fewer
+rows than there are, one institution under two names, and, below secure aggregation, anything about one site's part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from workbench import rooms
+from workbench.federated import robust
+from workbench.federated.asked import described
+from workbench.federated.messages import Ask, Gathered, Reply
+from workbench.federated.site import ASKED
+from workbench.federated.sites import Sites, add, enough
+
+FAR = 3.5  # modified z-score of Iglewicz and Hoaglin 1993
+EVEN = 0.1  # spread of log lengths below which sites count as alike: or three equal ones would make a fourth an outlier
+AGAINST = -0.1  # cosine to the others' median; unlike but honest sites go a little below 0
+FEW = 4  # fewer replies than this have no "others" to be far from
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What to hold replies to.
+
+    Attributes
+    ----------
+    shapes : {array: shape} or None: what most replies have
+    dtypes : {array: dtype name} or None: what most replies have
+    rows : {site: most rows it may claim}; without it, ``Checked`` holds a site to what it first claimed for a purpose
+    compare : judge replies by each other (lengths, directions); for updates, not for sums of unlike sites
+    drop_flagged : drop what is flagged too
+    """
+
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    dtypes: Mapping[str, str] | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    compare: bool = True
+    drop_flagged: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Replies accepted, in order, and {site: reason} of those dropped and of those flagged."""
+
+    accepted: tuple[Reply, ...]
+    dropped: dict[str, str]
+    flagged: dict[str, str]
+
+
+def examine(ask: Ask, replies: Sequence[Reply], checks: Checks | None = None, known: Sequence[str] = ()) -> Verdict:
+    """Judge every reply to ``ask``; refused ones are no business of this function.
+
+    Parameters
+    ----------
+    known : names of the sites that were asked; empty: any
+    """
+    checks = checks or Checks()
+    whole = _Majority.of([r for r in replies if _about(ask, r, known) is None], checks)
+    twice = {name for name, n in Counter(r.site for r in replies).items() if n > 1}
+    dropped: dict[str, str] = {}
+    for reply in replies:
+        why = "answered twice under one name" if reply.site in twice else None
+        why = why or _about(ask, reply, known) or _content(ask, reply, whole, checks)
+        if why:
+            dropped[reply.site] = why
+    accepted = [r for r in replies if r.site not in dropped]
+    flagged = compared(ask, accepted) if checks.compare else {}
+    if checks.drop_flagged:
+        dropped |= flagged
+        accepted = [r for r in accepted if r.site not in flagged]
+    return Verdict(tuple(accepted), dropped, flagged)
+
+
+def _about(ask: Ask, reply: Reply, known: Sequence[str]) -> str | None:
+    """Is it an answer to this ask at all?"""
+    if known and reply.site not in known:
+        return "unknown site"
+    if reply.purpose != ask.purpose:
+        return f"answers {reply.purpose!r}; {ask.purpose!r} was asked"
+    if reply.round != ask.round:
+        return f"of round {reply.round}; round {ask.round} was asked (stale or replayed)"
+    asked, told = ask.values.get("schema"), reply.values.get("schema")
+    if asked is not None and told != asked:
+        return f"schema {told!r}; {asked!r} was asked"
+    return None
+
+
+@dataclass(frozen=True)
+class _Majority:
+    """Names, shapes and dtypes that are right: told, else those of most replies."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+
+    @classmethod
+    def of(cls, replies: Sequence[Reply], checks: Checks) -> _Majority:
+        votes: dict[str, Counter] = {}
+        for reply in replies:
+            for name, a in reply.arrays.items():
+                if _may(reply.purpose, name):
+                    votes.setdefault(name, Counter())[(a.shape, a.dtype.name)] += 1
+        names = [n for n, c in votes.items() if 2 * c.total() > len(replies)]
+        top = {n: votes[n].most_common(1)[0][0] for n in names}
+        shapes = {n: s for n, (s, _) in top.items()} if checks.shapes is None else dict(checks.shapes)
+        dtypes = {n: d for n, (_, d) in top.items()} | dict(checks.dtypes or {})
+        return cls(shapes, dtypes)
+
+
+def _content(ask: Ask, reply: Reply, whole: _Majority, checks: Checks) -> str | None:
+    if missing := sorted(set(whole.shapes) - set(reply.arrays)):
+        return f"array {missing[0]!r} is missing"
+    if extra := sorted(set(reply.arrays) - set(whole.shapes)):
+        return f"array {extra[0]!r} was not asked for"
+    for name, a in sorted(reply.arrays.items()):
+        if a.shape != whole.shapes[name]:
+            return f"{name!r} has shape {a.shape}; {whole.shapes[name]} was expected"
+        if name in whole.dtypes and a.dtype.name != whole.dtypes[name]:
+            return f"{name!r} is {a.dtype.name}; {whole.dtypes[name]} was expected"
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            kind = "NaN" if np.isnan(a).any() else "infinite numbers"
+            return f"{name!r} has {kind} ({int((~np.isfinite(a)).sum())} of {a.size})"
+        if a.dtype.kind == "f" and a.size and float(np.abs(a).max()) >= robust.BEYOND:
+            return f"{name!r} has numbers beyond {robust.BEYOND:g}"
+    if reply.rows <= 0 and rooms.load(ASKED, ask.purpose).LEAVES.rows:
+        return f"claims {reply.rows} rows"
+    most = checks.rows.get(reply.site)
+    if most is not None and reply.rows > most:
+        return f"claims {reply.rows} rows; {most} were said at the start"
+    return None
+
+
+def changes(ask: Ask, reply: Reply) -> dict[str, np.ndarray]:
+    """Float arrays of a reply as changes: less the ask's array of the same name and shape, where there is one."""
+    return {
+        name: np.asarray(a, np.float64)
+        - (np.asarray(ask.arrays[name], np.float64) if _moves(ask, name, a) else np.float64(0))
+        for name, a in reply.arrays.items()
+        if a.dtype.kind == "f"
+    }
+
+
+def _moves(ask: Ask, name: str, array: np.ndarray) -> bool:
+    return name in ask.arrays and ask.arrays[name].shape == array.shape
+
+
+def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
+    """{site: reason} of replies unlike the others: in length (robust z of its logarithm), or in direction."""
+    if len(replies) < FEW:
+        return {}
+    moved = [changes(ask, r) for r in replies]
+    if not moved[0] or any(set(m) != set(moved[0]) for m in moved):
+        return {}
+    flagged: dict[str, str] = {}
+    length = robust.norms(moved)
+    log = np.log(np.maximum(length, 1e-300))
+    middle = float(np.median(log))
+    z = 0.6745 * (log - middle) / max(float(np.median(np.abs(log - middle))), EVEN)
+    for i in np.flatnonzero(np.abs(z) > FAR):
+        times = float(np.exp(min(abs(log[i] - middle), 700.0)))
+        flagged[replies[i].site] = f"{times:.3g} times {'longer' if z[i] > 0 else 'shorter'} than the median update"
+    names = sorted(moved[0])
+    flat = np.stack([np.concatenate([m[n].ravel() for n in names]) for m in moved])
+    towards = np.median(flat, axis=0)
+    size = np.linalg.norm(towards) * length
+    cosine = np.divide(flat @ towards, size, out=np.zeros(len(flat)), where=size > 0)
+    for i in np.flatnonzero(cosine < AGAINST):
+        known = f"{flagged[replies[i].site]}; " if replies[i].site in flagged else ""
+        flagged[replies[i].site] = f"{known}against the others' median (cosine {cosine[i]:.2f})"
+    return flagged
+
+
+def shares(rows: Sequence[int], most: float = 1.0) -> np.ndarray:
+    """Weights by rows that add up to 1, none above ``most``; what is cut off goes to the others by their rows.
+
+    A site that lies about its rows gains at most ``most``. Raises ValueError where n sites cannot share 1 that way.
+    """
+    w = np.asarray(rows, dtype=np.float64)
+    if not len(w) or (w <= 0).any() or not np.isfinite(w).all():
+        raise ValueError("every site needs a positive number of rows.")
+    if most * len(w) < 1 - 1e-12:
+        raise ValueError(
+            f"{len(w)} sites cannot share everything with at most {most:g} each; {1 / len(w):.3g} is needed."
+        )
+    w = w / w.sum()
+    full = np.zeros(len(w), dtype=bool)
+    while (w[~full] > most * (1 + 1e-12)).any():
+        full |= w > most * (1 + 1e-12)
+        w[full] = most
+        if not full.all():
+            w[~full] *= (1 - most * full.sum()) / w[~full].sum()
+    return w
+
+
+@dataclass(frozen=True)
+class Noted:
+    """One thing seen: in which round of which purpose, which site, ``dropped`` or ``flagged``, and why."""
+
+    purpose: str
+    round: int
+    site: str
+    kind: str
+    why: str
+
+
+class Checked:
+    """Any ``Sites``, of which only checked replies come through.
+
+    Parameters
+    ----------
+    sites : the transport
+    checks : what to hold replies to; counts said at the start are remembered here, site by site
+    least : fewest sites left after the checks; fewer raise TooFewSites
+    hidden : ``total`` of the transport hides each site's part (secure aggregation): only its sum can be checked there
+
+    Attributes
+    ----------
+    noted : list of Noted, in order: everything dropped or flagged so far
+    """
+
+    def __init__(self, sites: Sites, checks: Checks | None = None, least: int = 1, hidden: bool = False) -> None:
+        self.sites, self.checks, self.least, self.hidden = sites, checks or Checks(), least, hidden
+        self.noted: list[Noted] = []
+        self._rows: dict[str, dict[str, int]] = {}
+        self._last: dict[tuple[str, str], tuple[str, str]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.sites.names
+
+    def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
+        """Checked replies; who was dropped is in ``lost`` with the reason. Raises TooFewSites below ``least``."""
+        gathered = self._judge(ask, self.sites.ask(ask, of))
+        enough(ask, gathered, self.least if of is None else min(self.least, len(of)))
+        return gathered
+
+    def total(self, ask: Ask, least: int = 1) -> tuple[dict[str, np.ndarray], Gathered]:
+        """Sums over checked replies; where parts are hidden, the sum itself has to be finite and shaped as told."""
+        least = max(least, self.least)
+        if not self.hidden:
+            # sums of unlike sites differ in length and direction by right
+            gathered = self._judge(ask, self.sites.ask(ask), compare=False)
+            enough(ask, gathered, least)
+            return add(ask, gathered), gathered
+        sums, gathered = self.sites.total(ask, least)
+        enough(ask, gathered, least)
+        for name, a in sums.items():
+            if not np.isfinite(a).all():
+                raise ValueError(
+                    f"the sum of {name!r} over {[r.site for r in gathered.replies]} is not finite; parts are hidden."
+                )
+            if self.checks.shapes is not None and a.shape != self.checks.shapes.get(name):
+                raise ValueError(
+                    f"the sum of {name!r} has shape {a.shape}; {self.checks.shapes.get(name)} was expected."
+                )
+        return sums, gathered
+
+    def _judge(self, ask: Ask, gathered: Gathered, compare: bool | None = None) -> Gathered:
+        held = self._rows.setdefault(ask.purpose, dict(self.checks.rows))
+        checks = replace(self.checks, rows=held)
+        if compare is not None:
+            checks = replace(checks, compare=compare and checks.compare)
+        verdict = examine(ask, gathered.replies, checks, self.names)
+        flagged = verdict.flagged | self._again(ask, verdict.accepted)
+        accepted, dropped = list(verdict.accepted), dict(verdict.dropped)
+        if checks.drop_flagged:
+            dropped |= flagged
+            accepted = [r for r in accepted if r.site not in flagged]
+        for kind, told in (("flagged", flagged), ("dropped", dropped)):
+            self.noted += [Noted(ask.purpose, ask.round, site, kind, why) for site, why in sorted(told.items())]
+        for reply in accepted:
+            held.setdefault(reply.site, reply.rows)
+        return Gathered(tuple(accepted), dict(gathered.lost) | dropped)
+
+    def _again(self, ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
+        """The very numbers of before in answer to another question: a replay with a new round on it."""
+        question = _digest(ask.arrays)
+        told = {}
+        for r in replies:
+            floats = {k: a for k, a in r.arrays.items() if a.dtype.kind == "f" and a.size > 1 and np.ptp(a) > 0}
+            answer = _digest(floats)
+            before = self._last.get((ask.purpose, r.site))
+            if floats and before is not None and before[0] != question and before[1] == answer:
+                told[r.site] = "the very numbers of an earlier round, to another question"
+            self._last[ask.purpose, r.site] = (question, answer)
+        return told
+
+
+def _may(purpose: str, name: str) -> bool:
+    """May a Reply to ``purpose`` hold an array of that name, by its LEAVES?"""
+    return described(rooms.load(ASKED, purpose).LEAVES, name) is not None
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    made = hashlib.blake2b(digest_size=16)
+    for name in sorted(arrays):
+        made.update(name.encode())
+        made.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return made.hexdigest()
