@@ -1,0 +1,249 @@
+"""What a network starts from, made of sums over sites: axes of every modality, the closed form, structures, a spread.
+
+The closed form is the federated ridge on one modality (``ridge``), in the place of DrugResponse's ridge on the fusion of
+all: the same axes serve both, and the solutions that leave a part out serve the intervals. Inner parts are those of the
+network's members, dealt by the same hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench import modalities
+from workbench.federated import ridge, statistics
+from workbench.federated._network_plan import Plan
+from workbench.federated._progress import Progress
+from workbench.federated._steady import Steady
+from workbench.federated.harmonise import Plan as Agreed
+from workbench.federated.harmonise import agree
+from workbench.federated.messages import Ask
+from workbench.federated.sites import Sites, TooFewSites, enough
+from workbench.nn.scaling import Rotation
+from workbench.predictors._closed_form import LAMBDAS, STRUCTURE, ClosedForm, _average, tanimoto
+
+FOLDS = 8  # parts of the compounds, as ``_closed_form`` has it
+
+
+@dataclass(frozen=True)
+class Start:
+    """Everything that is fixed before the first round: T treatments, k axes of the closed form's modality.
+
+    Attributes
+    ----------
+    plan : what every site gets
+    modality : that of the closed form
+    solution, solutions : ridge on the modality's axes, level last: (k + 1, T), and with each part left out (E, k + 1, T)
+    sigma : spread of the responses about their treatment's level
+    bits, penalty : structures (T, b), and how far similar ones are trusted for a new compound
+    rows : training rows of all sites
+    """
+
+    plan: Plan
+    modality: str
+    solution: np.ndarray
+    solutions: np.ndarray
+    sigma: float
+    bits: np.ndarray
+    penalty: float
+    rows: int
+
+    @property
+    def offset(self) -> np.ndarray:
+        return self.solution[-1]
+
+    def closed_form(self) -> ClosedForm:
+        """The fitted ClosedForm; it names no subject."""
+        made = self.plan.closed_form()
+        gain = np.array([made.gains[m] for m in made.names])
+        blocks = []
+        for m in made.names:
+            rotation = made.rotations[m]
+            k = rotation.axes.shape[1]
+            loud = rotation.scale * np.sqrt(max(k, 1)) * np.sqrt((gain**2).sum()) / made.gains[m]
+            blocks.append(self.solution[:-1] * loud if m == self.modality else np.zeros((k, len(self.offset))))
+        for name, value in (("offset", self.offset), ("weights", np.concatenate(blocks)), ("bits", self.bits)):
+            made._buffer(name, value)
+        made._buffer("penalty", np.array([self.penalty]))
+        made.structure = made._structure(self.bits.astype(np.float32))
+        return made
+
+
+class Closed(ridge._Fit):
+    """The stages of the federated ridge, without its own intervals."""
+
+    def stages(self) -> dict[str, Any]:
+        once = self.progress.once
+        scale = once("scale", 0.03, "means and spreads", self._scale)
+        axes = self._axes(scale)
+        self.shared = {"mean": scale["mean"], "sd": scale["sd"], "axes": axes}
+        start = once("start", 0.06, "one Gram matrix of all subjects", lambda: self._total("ridge_start", {}))
+        inner = once("inner", 0.12, "penalties", lambda: self._penalties(start))
+        weights = once("weights", 0.15, "weights", lambda: self._weights(start, inner["penalty"]))["weights"]
+        return {"scale": scale, "axes": axes, "start": start, "solutions": inner["solutions"], "solution": weights}
+
+
+def smallest(sites: Sites, modality: str, of: Sequence[str]) -> int:
+    """Fewest subjects with the modality at any of the sites ``of``."""
+    told = sites.ask(Ask("schema", values={"modality": modality}), of=list(of))
+    enough(Ask("schema"), told, 1)
+    return min(int(r.arrays["subjects"].sum()) for r in told.replies)
+
+
+def prepare(sites: Sites, params: Mapping[str, Any], chosen: ridge.Settings, progress: Progress, gone) -> Start:
+    """All of it; stages that ``progress`` holds are not asked for again.
+
+    Raises
+    ------
+    workbench.federated._steady.SitesChanged
+        A site came or went between sums that belong together.
+    workbench.federated.sites.TooFewSites
+        Fewer than ``chosen.least`` sites.
+    """
+    first = chosen.modality
+    agreed = progress.agreed(lambda: agree(sites, first, chosen.endpoint, chosen.least, chosen.share, gone))
+    limit = progress.once(
+        "limit", 0.01, "sizes of the sites", lambda: {"axes": np.array([smallest(sites, first, agreed.sites) - 1])}
+    )
+    k = max(min(chosen.axes, int(limit["axes"][0])), 2)
+    closed = Closed(sites, ridge.replace(chosen, axes=k), progress, gone)
+    made = closed.stages()
+    length = float(made["scale"]["length"][0])
+    gram, n = made["start"]["gram"][:-1, :-1], float(made["scale"]["subjects"][0])
+    rotations = {
+        first: _rotation(made["scale"]["mean"], made["scale"]["sd"], made["axes"] * length, gram * length**2, n)
+    }
+    turn = rotations[first].axes.T.astype(np.float64) @ made["axes"] * length  # of D's axes onto principal ones
+    columns = {first: agreed.features}
+    for m in params["modalities"]:
+        if m != first and (found := _axes(sites, m, chosen, k, progress)) is not None:
+            columns[m], rotations[m] = found
+    order = [m for m in params["modalities"] if m in columns]
+    bits, names = _structures(sites, agreed, progress) if params["structure"] else (np.zeros((0, 0)), [])
+    if names:
+        rotations[STRUCTURE] = modalities.prepare(STRUCTURE, bits.astype(np.float32), np.flatnonzero(bits.sum(1) > 0))
+        columns[STRUCTURE] = names
+        order.append(STRUCTURE)
+    else:
+        bits = np.zeros((len(agreed.treatments), 1), np.uint8)
+    plan = Plan(
+        dict(params), agreed.treatments, {m: columns[m] for m in order}, {m: rotations[m] for m in order},
+        np.zeros((len(bits), 1), np.float32), agreed.endpoint, agreed.unit, agreed.alias,
+    )  # fmt: skip
+    plan = plan.with_structure(plan.closed_form()._structure(bits.astype(np.float32)))
+    solution, solutions = (_turned(made[key], turn, length) for key in ("solution", "solutions"))
+    told = progress.once("spread", 0.18, "spread", lambda: _spread(closed.steady, agreed, solution[-1], progress))
+    penalty = _trust(sites, plan, first, bits, solution, chosen.least, progress) if names else float(LAMBDAS[-1])
+    rows = int(made["start"]["count"].sum())
+    return Start(plan, first, solution, solutions, float(told["sigma"][0]), bits, penalty, rows)
+
+
+def _rotation(mean, sd, axes: np.ndarray, moments: np.ndarray, subjects: float) -> Rotation:
+    """Axes (f, k) turned onto principal ones, strongest first, and scaled as ``nn.scaling.fit_rotation`` does."""
+    values, vectors = np.linalg.eigh((moments + moments.T) / 2)
+    order = np.argsort(values)[::-1]
+    kept = order[values[order] > max(values.max(), 1e-12) * 1e-7]
+    spread = float(values[kept].sum()) / (subjects * max(len(kept), 1))
+    return Rotation(
+        np.asarray(mean, np.float32), np.asarray(sd, np.float32),
+        np.ascontiguousarray(axes @ vectors[:, kept], dtype=np.float32), float(np.sqrt(max(spread, 1e-12))),
+    )  # fmt: skip
+
+
+def _turned(solution: np.ndarray, turn: np.ndarray, length: float) -> np.ndarray:
+    """Solutions on the ridge's axes divided by ``length``, as solutions on the principal axes."""
+    return np.concatenate([turn @ solution[..., :-1, :] / length, solution[..., -1:, :]], axis=-2)
+
+
+def _axes(
+    sites: Sites, m: str, chosen: ridge.Settings, most: int, progress: Progress
+) -> tuple[list[str], Rotation] | None:
+    """Features and shared axes of another modality, over the sites that have it; None where too few do."""
+    key = f"plan of {m}"
+    if key not in progress.values:
+        try:
+            progress.values[key] = agree(sites, m, chosen.endpoint, chosen.least, chosen.share).text()
+        except TooFewSites:
+            progress.values[key] = ""
+        progress.save()
+    if not progress.values[key]:
+        return None
+    agreed = Agreed.of(progress.values[key])
+    steady, said = Steady(sites, agreed.sites, chosen.least), agreed.values()
+
+    def made() -> dict[str, np.ndarray]:
+        told = statistics.moments(steady, agreed, round=progress.next())
+        progress.next()
+        varies = (told.sd >= 1e-6) & (told.count > 0)
+        sd = np.where(varies, told.sd, np.inf)
+        k = max(min(most, len(sd), smallest(sites, m, agreed.sites) - 1), 1)
+        shared = {"mean": told.mean, "sd": sd}
+        axes = np.linalg.qr(np.random.default_rng([chosen.seed, len(m)]).normal(size=(len(sd), k)))[0]
+        for step in range(chosen.steps + 1):
+            seen = steady.total(Ask("axes", progress.next(), {**shared, "axes": axes}, said))["step"]
+            if step < chosen.steps:
+                axes = np.linalg.qr(seen)[0]
+        subjects = float((told.count + told.missing).max())
+        return {**shared, "axes": axes, "moments": axes.T @ seen, "subjects": np.array([subjects])}
+
+    t = progress.once(f"axes of {m}", 0.16, f"axes of {m}", made)
+    return agreed.features, _rotation(t["mean"], t["sd"], t["axes"], t["moments"], float(t["subjects"][0]))
+
+
+def _structures(sites: Sites, agreed: Agreed, progress: Progress) -> tuple[np.ndarray, list[str]]:
+    """Fingerprint bits (T, b) of the treatments, zeros where no site knows one; ([], []) where nobody has structures."""
+    if "bits" not in progress.values:
+        told = sites.ask(Ask("network_compounds", progress.next(), values={"treatments": agreed.treatments}))
+        names: list[str] = []
+        bits = np.zeros((len(agreed.treatments), 0), dtype=np.uint8)
+        for reply in told.replies:
+            own = [str(n) for n in reply.values["bits"]]  # type: ignore[union-attr]
+            if own and not names:
+                names, bits = own, np.zeros((len(bits), len(own)), dtype=np.uint8)
+            if own and own == names:
+                new = (bits.sum(1) == 0) & reply.arrays["known"].astype(bool)
+                bits[new] = reply.arrays["bits"][new]
+        progress.values["bits"] = names
+        progress.arrays["structures/bits"] = bits
+        progress.save()
+    return progress.arrays["structures/bits"], list(progress.values["bits"])
+
+
+def _spread(steady: Steady, agreed: Agreed, offset: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
+    """Standard deviation of responses less their treatment's level, over all sites."""
+    told = statistics.moments(steady, agreed, "endpoint", progress.next())
+    progress.next()
+    away, n = told.mean - offset, told.count / max(told.count.sum(), 1)
+    square = (n * (told.variance + away**2)).sum() - (n * away).sum() ** 2
+    return {"sigma": np.array([np.sqrt(square) or 1.0])}
+
+
+def _trust(
+    sites: Sites, plan: Plan, modality: str, bits: np.ndarray, solution: np.ndarray, least: int, progress: Progress
+) -> float:
+    """The smoothing with which compounds are best told from similar ones of other parts (as ``ClosedForm`` chooses it)."""
+
+    def made() -> dict[str, np.ndarray]:
+        n = len(bits)
+        # one compound under two names has one fingerprint; a name without structure stands for itself
+        key = [b.tobytes() if b.any() else t.encode() for t, b in zip(plan.treatments, bits, strict=True)]
+        order = {c: i % FOLDS for i, c in enumerate(sorted(set(key)))}
+        part = np.array([order[c] for c in key])
+        kernel, guesses = tanimoto(bits, bits), []
+        for lam in LAMBDAS:
+            guess = np.full((n, n), 1.0 / n)
+            for p in np.unique(part) if len(np.unique(part)) > 1 else ():
+                own, others = part == p, part != p
+                guess[own] = _average(kernel[np.ix_(own, others)], kernel[np.ix_(others, others)], others, lam)
+            guesses.append(guess)
+        ask = plan.ask(
+            "network_new_compounds", progress.next(), {"solution": solution, "guesses": np.stack(guesses)},
+            {"modality": modality}, carry=True,
+        )  # fmt: skip
+        return {"errors": sites.total(ask, least)[0]["errors"]}
+
+    errors = progress.once("similar", 0.2, "compounds told from similar ones", made)["errors"]
+    return float(LAMBDAS[int(np.argmin(errors))])

@@ -1,0 +1,22 @@
+"""Structures of compounds the site has, as fingerprints: facts about compounds, not about anybody."""
+
+from __future__ import annotations
+
+from workbench.federated import _network_local
+from workbench.federated.asked import Answer, Leaves
+from workbench.federated.messages import Ask
+
+PLAIN = (
+    "The chemical structures (fingerprint bits) of treatments that the sites named. A site with secret compounds leaves "
+    "this purpose out of what it allows."
+)
+LEAVES = Leaves(
+    arrays={"bits": "fingerprint bits by treatment (T, b)", "known": "is the structure known? (T,)"},
+    summed=False,
+    values=("bits",),
+)
+
+
+def answer(site, ask: Ask) -> Answer:
+    bits, known, names = _network_local.structure_of(site, list(ask.values["treatments"]))
+    return Answer(site.fold.train.height, {"bits": bits, "known": known}, {"bits": names})

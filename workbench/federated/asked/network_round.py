@@ -1,0 +1,73 @@
+"""One round of training: shared weights come, the site trains on its own rows, the change of the weights leaves.
+
+    change = share (w_site - w_shared),     share = rows of the site / rows of all
+
+so that the sum over sites, divided by the sum of the shares, is the weighted mean, and no site's own change need be seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+from workbench import train
+from workbench.federated import _network_local
+from workbench.federated._response_module import RoundLoader, set_weights, weights
+from workbench.federated.asked import Answer, Leaves
+from workbench.federated.messages import Ask
+
+PLAIN = (
+    "How the weights of the shared network change when it is trained on the site's rows for a few epochs, times the "
+    "site's share of all rows; and how large the network's errors were on the site's rows before, as sums."
+)
+LEAVES = Leaves(
+    arrays={
+        "change.*": "change of the network's weights, times the site's share",
+        "share": "the site's share of all training rows",
+        "learnt": "squared training error, times the share",
+        "held_out": "sum of squared errors of predictions that had not seen their row, and number of rows",
+    },
+    summed=True,
+)
+
+
+def answer(site, ask: Ask) -> Answer:
+    """Arrays of the ask: ``weights.*``, offset (T,), sigma (1,); values: number (from 0), rounds, epochs, proximal, own, keep_optimizer,
+    rows (of all sites)."""
+    local, v = _network_local.of(site, ask), ask.values
+    sigma = float(ask.arrays["sigma"][0])
+    module = local.module(sigma)
+    shared = {k.removeprefix("weights."): a for k, a in ask.arrays.items() if k.startswith("weights.")}
+    own = tuple(v.get("own", []))
+    set_weights(module, shared | local.own)
+    rows = local.rows(ask.arrays["offset"], sigma)
+    miss = local.held_out(module) - rows.target.numpy()
+    epochs, number, seed = int(v["epochs"]), int(v["number"]), _seed(int(module.params["seed"]), site.name)
+    loader = RoundLoader(rows, module.params["subjects"], seed, first=number * epochs)
+    steps = len(loader) * epochs
+    kept = local.optimizer if v["keep_optimizer"] and local.trained == number - 1 else None
+    module.begin(number * steps, int(v["rounds"]) * steps, float(v["proximal"]), kept)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(seed, str(number)))
+        train.run_lightning(module, loader, epochs=epochs, survive=train.Survive(None), accelerator="cpu")
+    after = weights(module)
+    local.own = {k: a for k, a in after.items() if k.startswith(own)} if own else {}
+    local.optimizer, local.trained = (module.optimizer_.state_dict() if v["keep_optimizer"] else None), number
+    share = local.train.height / float(v["rows"])
+    arrays = {
+        f"change.{k}": (after[k] - w) * np.float32(share) for k, w in shared.items() if not k.startswith(own or "\0")
+    }
+    seen = module.seen_.tolist()
+    arrays |= {
+        "share": np.array([share]),
+        "learnt": np.array([share * seen[0] / max(seen[1], 1.0)]),
+        "held_out": np.array([float((miss.astype(np.float64) ** 2).sum()), float(len(miss))]),
+    }
+    return Answer(local.train.height, arrays, behind=local.behind)
+
+
+def _seed(seed: int, name: str) -> int:
+    """A seed of its own for each name, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()[:4], "big")
