@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +147,9 @@ def small_cells(policy: Policy, ask: Ask, answer: Answer) -> None:
     if not rooms.load(ASKED, ask.purpose).LEAVES.summed:
         return
     for name, a in answer.arrays.items():
-        whole = a.dtype.kind in "iu" or (
-            a.dtype.kind == "f" and a.ndim <= 1 and a.size and bool((np.isfinite(a) & (a >= 0) & (a == a.round())).all())
-        )
+        whole = a.dtype.kind in "iu"
+        if a.dtype.kind == "f" and a.ndim <= 1 and a.size:
+            whole = bool((np.isfinite(a) & (a >= 0) & (a == a.round())).all())
         if whole and bool(((a > 0) & (a < policy.minimum_cell)).any()):
             raise PolicyError(f"policy: {name!r} tells a count below {policy.minimum_cell}; small counts stay here.")
 
@@ -176,7 +177,7 @@ class Door:
             raise PolicyError(f"policy: this site takes part in {policy.most_rounds_a_run} rounds of a run, no more.")
         sent, day = self.book.sent(), datetime.now(UTC).date().isoformat()
         today = [(r, b) for d, r, b in reversed(sent) if d == day]
-        rounds = sum(1 for (a, _), (b, _) in zip(today, today[1:], strict=False) if a != b) + bool(today)
+        rounds = sum(1 for (a, _), (b, _) in pairwise(today) if a != b) + bool(today)
         rounds += not today or today[0][0] != ask.round
         this = nbytes(answer)
         in_round = this

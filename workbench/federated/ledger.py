@@ -126,7 +126,9 @@ class Ledger:
                     break
                 except BlockingIOError:
                     if time.monotonic() > until:
-                        raise LedgerError("ledger: another process holds it; nothing leaves until it is free.") from None
+                        raise LedgerError(
+                            "ledger: another process holds it; nothing leaves before it is free."
+                        ) from None
                     time.sleep(0.01)
             yield
         finally:
@@ -200,7 +202,8 @@ def verify(path: Path | str, head: str | None = None) -> Verified:
     """
     faults: list[str] = []
     notes: list[str] = []
-    previous, hashes = START, set()
+    hashes: set[str] = set()
+    previous = START
     lines, whole = _lines(Path(path).read_bytes())
     closed = _closed(lines)
     torn = _torn(lines, whole, closed)

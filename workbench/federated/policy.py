@@ -10,7 +10,7 @@ Read from a small TOML file at the site; the server never sees it and cannot cha
     most_bytes_a_day = 4294967296
     most_rounds_a_run = 500
     most_rounds_a_day = 2000
-    secure = true                    # what is only needed as a sum leaves under masks (secure aggregation) or not at all
+    secure = true                    # what is only needed as a sum leaves masked (secure aggregation) or not at all
     alone = false                    # numbers that the server needs of this very site (its own weights) stay here
 
 The person is what is protected. Lines or samples of one patient count once.
