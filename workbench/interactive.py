@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from workbench import experiment, predictors, rooms, runs
-from workbench.splits import RULES
+from workbench.splits import COMBINATIONS, RULES
 from workbench.study import Study, StudyError, names
 from workbench.study import find as find_study
 
@@ -26,29 +26,35 @@ FUSING = ("stacked_kernels", "drug_response")  # take any subset of modalities
 
 
 def options() -> dict[str, Any]:
-    """Studies of the home, learnt predictors first, every split rule, and which modalities each predictor can use.
+    """Studies of the home, learnt predictors first, the split rules, and which modalities each predictor can use.
 
-    Modalities are those of samples that a study of the home has; a choice uses the ones of its own study.
+    Modalities are those of samples that a study of the home has; a choice uses the ones of its own study. Rules for
+    combinations of drugs are offered where a study has combinations.
     """
     naive = predictors.naive_names()
     rest = [p for p in predictors.offered() if p not in LEARNT]
     studies = names()
+    modalities, pairs = _had(studies)
     return {
         "studies": studies,
         "predictors": [*LEARNT, *rest],
-        "splits": ["unseen subject", *[r for r in RULES if r != "unseen subject"]],
-        "modalities": sorted(_had(studies), key=lambda m: (m != "expression", m)),
+        "splits": ["unseen subject", *[r for r in RULES if r != "unseen subject"], *(COMBINATIONS if pairs else ())],
+        "modalities": sorted(modalities, key=lambda m: (m != "expression", m)),
         "uses": {name: [] for name in naive} | {"ridge": ["expression"]},
     }
 
 
-def _had(studies: list[str]) -> set[str]:
-    """Modalities of samples that one of the studies has; every known one where there is no study yet."""
+def _had(studies: list[str]) -> tuple[set[str], bool]:
+    """Modalities of samples that one of the studies has (every known one where there is no study yet); drug pairs?"""
     found: set[str] = set()
+    pairs = False
     for name in studies:
         with contextlib.suppress(StudyError):  # a damaged study is refused when it is chosen
-            found |= set(Study.open(find_study(name)).modalities) & set(SUBJECT_MODALITIES)
-    return found or set(SUBJECT_MODALITIES)
+            study = Study.open(find_study(name))
+            found |= set(study.modalities) & set(SUBJECT_MODALITIES)
+            second = study.treatments["drug_b"] if "drug_b" in study.treatments.columns else pl.Series([None])
+            pairs = pairs or second.null_count() < len(second)
+    return found or set(SUBJECT_MODALITIES), pairs
 
 
 def run(spec: experiment.Experiment, **trainer: Any) -> runs.Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import toy
+from tests import toy, toy_pairs
 from widgets import TrainingPanel
 from workbench import experiment, interactive, runs, train
 
@@ -47,3 +47,13 @@ def test_a_choice_without_modalities_is_refused_and_a_stopped_one_is_killed() ->
     with pytest.raises(train.Stopped):
         interactive.start(choice | {"predictor": "ridge"}, lambda news: None, lambda: True)
     assert runs.runs()["status"][0] == "KILLED"
+
+
+def test_rules_for_drug_pairs_are_offered_where_a_study_has_pairs() -> None:
+    toy.write()
+    pairs = {"unseen combination", "unseen drug of a combination", "unseen drugs of a combination"}
+    assert not pairs & set(interactive.options()["splits"])
+    toy_pairs.write()
+    assert interactive.options()["splits"][0] == "unseen subject" and pairs <= set(interactive.options()["splits"])
+    spec = interactive.specify({"study": "pairs", "predictor": "pair_effects", "split": "unseen combination"})
+    assert spec.split == "unseen combination"
