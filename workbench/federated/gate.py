@@ -1,8 +1,8 @@
 """What every answer of a site passes on its way out, in order: persons, content, door, book.
 
-    Persons   enough persons behind it, no small counts, no two answers that differ by a few persons (policy)
+    Persons   enough persons behind it, no two answers that differ by a few persons (policy)
     leaks     no row in it, as far as that can be told (leaks.Check)
-    Door      masked where it has to be, within the bytes and rounds the policy allows
+    Door      masked where it has to be, no small counts, within the bytes and rounds the policy allows
     Ledger    written down, synced, and only then sent (ledger.Ledger)
 
 Before a secure sum an answer passes the first two in the clear; the last two see it masked, as it leaves.
@@ -46,7 +46,7 @@ def steps(folder: Path | str) -> list[Outgoing]:
 
 @dataclass
 class Persons:
-    """Refuses what rests on too few persons, tells a small count, or differs from an earlier answer by a few persons.
+    """Refuses what rests on too few persons, or on rows that differ from an earlier answer's by a few persons.
 
     Two answers about sets of rows that differ in one person's rows give that person's values by subtraction. So the
     sets already answered about are remembered in ``path`` (salted digests, no names; None: in memory), and a new set
@@ -70,7 +70,6 @@ class Persons:
             raise PolicyError(
                 f"policy: an answer must rest on {site.policy.minimum_subjects} persons; this one has fewer."
             )
-        small_cells(site.policy, ask, answer)
         kind = "decimals" if any(a.dtype.kind == "f" for a in answer.arrays.values()) else "counts"
         of = f"{kind} {answer.quantity}".strip()
         sets = self._sets.setdefault(of, {})
@@ -156,7 +155,7 @@ def small_cells(policy: Policy, ask: Ask, answer: Answer) -> None:
 
 @dataclass
 class Door:
-    """Refuses what must leave masked and is not, and what goes beyond the bytes or rounds the policy allows.
+    """Refuses what must leave masked and is not, small counts, and more bytes or rounds than the policy allows.
 
     A round is a change of the number the server gives; whoever counts anew from 0 still meets the day's limits. What
     left before is read from the book, so a restart forgets nothing.
@@ -168,6 +167,8 @@ class Door:
     def __call__(self, site: Site, ask: Ask, answer: Answer) -> Answer:
         """The answer itself, or PolicyError."""
         policy, leaves = site.policy, rooms.load(ASKED, ask.purpose).LEAVES
+        if not answer.masked:
+            small_cells(policy, ask, answer)
         if policy.secure and leaves.summed and not answer.masked:
             raise PolicyError(f"policy: {ask.purpose!r} leaves this site only as a part of a secure sum.")
         decimals = any(a.dtype.kind == "f" for a in answer.arrays.values())

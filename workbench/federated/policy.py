@@ -11,6 +11,7 @@ Read from a small TOML file at the site; the server never sees it and cannot cha
     most_rounds_a_run = 500
     most_rounds_a_day = 2000
     secure = true                    # what is only needed as a sum leaves masked (secure aggregation) or not at all
+    axes_per_subject = 1.0           # sums along directions: fewer directions than this many for each subject
     alone = false                    # numbers that the server needs of this very site (its own weights) stay here
 
 The person is what is protected. Lines or samples of one patient count once.
@@ -47,12 +48,14 @@ class Policy:
     ----------
     allowed : purposes the site answers ("*": all)
     minimum_rows : fewest training rows an answer may rest on
-    minimum_cell : counts from 1 up to this, less one, are never told (small-cell suppression), and no two answers may
-        rest on sets of persons that differ by so few
+    minimum_cell : counts from 1 up to this, less one, are never told (small-cell suppression; in a secure sum nobody
+        is told a site's count), and no two answers may rest on sets of persons that differ by so few
     minimum_subjects : fewest persons an answer may rest on
     most_bytes_a_round, most_bytes_a_day : most bytes that may leave
     most_rounds_a_run, most_rounds_a_day : most rounds the site takes part in
     secure : True where answers that only their sum is needed of leave masked or not at all
+    axes_per_subject : sums along directions of the features (a projected Gram matrix) may have fewer directions than
+        this many for each subject; as many would show the span of the rows
     alone : True where numbers with decimals may leave that the server needs of this very site
     """
 
@@ -64,6 +67,7 @@ class Policy:
     most_bytes_a_day: int = 2**36
     most_rounds_a_run: int = 10_000
     most_rounds_a_day: int = 100_000
+    axes_per_subject: float = 1.0
     secure: bool = False
     alone: bool = True
 
@@ -128,6 +132,10 @@ def _typed(where: str, key: str, value: Any, kind: str) -> Any:
         if not isinstance(value, bool):
             raise PolicyFileError(f"{where}: {key} should be true or false, found {value!r}.")
         return value
+    if kind == "float":
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise PolicyFileError(f"{where}: {key} should be a number, at least 0; found {value!r}.")
+        return float(value)
     if kind == "int":
         if isinstance(value, bool) or not isinstance(value, int):
             raise PolicyFileError(f"{where}: {key} should be a whole number, found {value!r}.")
