@@ -15,7 +15,7 @@ import torch
 
 from workbench import units
 from workbench.batches import Rows
-from workbench.federated._network_plan import NEEDS, Plan, carried
+from workbench.federated._network_plan import Plan, carried
 from workbench.federated._response_module import RoundResponse
 from workbench.federated.messages import Ask
 from workbench.federated.site import Site, SiteError

@@ -81,7 +81,12 @@ class Plan:
         """From what ``arrays`` and ``values`` gave, sent or kept."""
         columns = {m: list(values[f"columns.{m}"]) for m in values["modalities"]}
         rotations = {
-            m: Rotation(*(arrays[f"plan.{m}.{p}"] for p in PARTS[:3]), float(arrays[f"plan.{m}.scale"][0]))
+            m: Rotation(
+                arrays[f"plan.{m}.mean"],
+                arrays[f"plan.{m}.sd"],
+                arrays[f"plan.{m}.axes"],
+                float(arrays[f"plan.{m}.scale"][0]),
+            )
             for m in columns
             if f"plan.{m}.axes" in arrays
         }

@@ -1,6 +1,6 @@
 """What a network starts from, made of sums over sites: axes of every modality, the closed form, structures, a spread.
 
-The closed form is the federated ridge on one modality (``ridge``), in the place of DrugResponse's ridge on the fusion of
+The closed form is the federated ridge on one modality (``ridge``), in place of DrugResponse's ridge on the fusion of
 all: the same axes serve both, and the solutions that leave a part out serve the intervals. Inner parts are those of the
 network's members, dealt by the same hash.
 """
@@ -36,7 +36,7 @@ class Start:
     ----------
     plan : what every site gets
     modality : that of the closed form
-    solution, solutions : ridge on the modality's axes, level last: (k + 1, T), and with each part left out (E, k + 1, T)
+    solution, solutions : ridge on the modality's axes, level last (k + 1, T); with each part left out (E, k + 1, T)
     sigma : spread of the responses about their treatment's level
     bits, penalty : structures (T, b), and how far similar ones are trusted for a new compound
     rows : training rows of all sites
@@ -224,7 +224,7 @@ def _spread(steady: Steady, agreed: Agreed, offset: np.ndarray, progress: Progre
 def _trust(
     sites: Sites, plan: Plan, modality: str, bits: np.ndarray, solution: np.ndarray, least: int, progress: Progress
 ) -> float:
-    """The smoothing with which compounds are best told from similar ones of other parts (as ``ClosedForm`` chooses it)."""
+    """The smoothing with which compounds are best told from similar ones of other parts, as ``ClosedForm`` has it."""
 
     def made() -> dict[str, np.ndarray]:
         n = len(bits)

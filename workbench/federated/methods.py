@@ -88,11 +88,25 @@ def _ridge_settings() -> Mapping[str, Any]:
     return {k: v for k, v in ridge.settings().items() if k not in TOLD}
 
 
+def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
+    """DrugResponse in rounds (``network``)."""
+    from workbench.federated import network
+
+    return network.fit(sites, settings, state, keep, say)
+
+
+def _network_settings() -> Mapping[str, Any]:
+    from workbench.federated import network
+
+    return network.settings()
+
+
 TOLD = ("predictor", "parameters", "rounds", "least", "seed", "endpoint", "modality")  # said elsewhere in the file
 
 METHODS: dict[str, Method] = {
     "means": Method(("drug_mean", "global_mean"), _means, lambda: {"modality": "expression"}),
     "ridge": Method(("ridge",), _ridge, _ridge_settings),
+    "network": Method(("drug_response",), _network, _network_settings),
 }
 
 WHY = {  # said when such a predictor is asked for

@@ -1,17 +1,17 @@
 """DrugResponse trained by sites together, in rounds; what comes back is a DrugResponse as local training makes it.
 
     start      shared axes, closed form, structures from sums           (``_network_start``)
-    round      shared weights go to every site, it trains ``local_epochs`` on its own rows, its change comes back times its
-               share of all rows; the server's strategy moves the weights by the mean change        (``strategies``)
+    round      shared weights go to every site, it trains ``local_epochs`` on its own rows, its change comes back times
+               its share of all rows; the server's strategy moves the weights by the mean change    (``strategies``)
     finish     interval half-widths from counts of left-out residuals
 
-Members of the ensemble never learn from their part of the subjects at any site: parts are dealt by a hash of the person.
+No member of the ensemble learns from its part of the subjects, at any site: parts are dealt by a hash of the person.
 Training subjects are named nowhere: a term of a known subject (``unseen pair``) is the site's own affair.
 
-Against local training: the closed form is a ridge on one modality along fewer axes than there are subjects at the smallest
-site; the optimiser starts anew each round unless ``keep_optimizer`` (then a resumed server equals an uninterrupted one
-only while the sites' processes live); dropout draws from a stream of each site and round. One site, one epoch a round,
-a kept optimiser and no dropout is plain training.
+Unlike local training: the closed form is a ridge on one modality, along fewer axes than the smallest site has subjects;
+the optimiser starts anew each round unless ``keep_optimizer`` (then a resumed server equals an uninterrupted one only
+while the sites' processes live); dropout draws from a stream of each site and round. One site, one epoch a round, a
+kept optimiser and no dropout is plain training.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 
 from workbench.federated import ridge, statistics, strategies
-from workbench.federated._network_local import NEEDS, built
+from workbench.federated._network_local import built
+from workbench.federated._network_plan import NEEDS
 from workbench.federated._network_start import Start, prepare
 from workbench.federated._progress import Keep, Progress, State
 from workbench.federated._response_module import set_weights, weights
 from workbench.federated._steady import SitesChanged
+from workbench.federated.messages import Value
 from workbench.federated.sites import Sites, TooFewSites, enough
 from workbench.predictors._widths import LEVEL, HalfWidths
 from workbench.predictors.drug_response import DrugResponse
@@ -86,7 +88,7 @@ class Settings:
         known = {f.name for f in fields(cls)}
         for key in set(given) - known - set(PASSED_OVER):
             raise NetworkError(f"a federated network has no setting {key!r}.{nearest(key, sorted(known))}")
-        plain = {k: tuple(v) if k == "own" else v for k, v in given.items() if k in known}
+        plain: dict[str, Any] = {k: tuple(v) if k == "own" else v for k, v in given.items() if k in known}
         return cls(**plain)
 
     def params(self) -> dict[str, Any]:
@@ -199,7 +201,7 @@ class _Training:
         return shared
 
     def _figures(self, learnt: float, held: float) -> dict[str, float]:
-        """Root mean squared errors in the endpoint's unit: of rows learnt from, and of held-out rows before the round."""
+        """In the endpoint's unit: errors of rows learnt from, and of rows held out, before the round."""
         s = self.start.sigma
         return {"training RMSE": s * float(np.sqrt(learnt)), "held-out RMSE": s * float(np.sqrt(held))}
 
@@ -208,7 +210,7 @@ class _Training:
         c = self.chosen
         arrays = {f"weights.{k}": a for k, a in shared.items()}
         arrays |= {"offset": self.start.offset, "sigma": np.array([self.start.sigma])}
-        values = {
+        values: dict[str, Value] = {
             "number": number, "rounds": c.rounds, "epochs": c.local_epochs, "own": list(c.own), "rows": self.start.rows,
             "proximal": float(self.strategy.proximal if c.proximal is None else c.proximal),
             "keep_optimizer": c.keep_optimizer,
@@ -245,7 +247,10 @@ class _Training:
         start, treatments = self.start, len(self.start.plan.treatments)
         arrays = {f"weights.{k}": a for k, a in shared.items()}
         arrays |= {"offset": start.offset, "sigma": np.array([start.sigma]), "solutions": start.solutions}
-        values = {"modality": start.modality, "closed_form_share": float(start.plan.params["closed_form_share"])}
+        values: dict[str, Value] = {
+            "modality": start.modality,
+            "closed_form_share": float(start.plan.params["closed_form_share"]),
+        }
         carry = True
 
         def asked(edges: np.ndarray) -> dict[str, np.ndarray]:

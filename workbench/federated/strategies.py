@@ -14,7 +14,7 @@ Collins et al. 2021) are never sent, so no strategy sees them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,7 +111,7 @@ def make(name: str, **options: float) -> Strategy:
     """Strategy ``name`` with its options; unknown ones raise StrategyError with the nearest."""
     if name not in STRATEGIES:
         raise StrategyError(f"unknown strategy {name!r}.{nearest(name, STRATEGIES)} Known: {', '.join(STRATEGIES)}.")
-    known = list(STRATEGIES[name].__dataclass_fields__)
+    known = [f.name for f in fields(STRATEGIES[name])]
     for key in options:
         if key not in known:
             raise StrategyError(f"{name} has no option {key!r}.{nearest(key, known)} It has: {', '.join(known)}.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from workbench.federated import _network_local
+from workbench.federated import _network_local, _rows
 from workbench.federated.asked import Answer, Leaves
 from workbench.federated.messages import Ask
 
 PLAIN = (
-    "The chemical structures (fingerprint bits) of treatments that the sites named. A site with secret compounds leaves "
-    "this purpose out of what it allows."
+    "The chemical structures (fingerprint bits) of treatments that the sites named. A site with secret compounds "
+    "leaves this purpose out of what it allows."
 )
 LEAVES = Leaves(
     arrays={"bits": "fingerprint bits by treatment (T, b)", "known": "is the structure known? (T,)"},
@@ -18,5 +18,5 @@ LEAVES = Leaves(
 
 
 def answer(site, ask: Ask) -> Answer:
-    bits, known, names = _network_local.structure_of(site, list(ask.values["treatments"]))
+    bits, known, names = _network_local.structure_of(site, _rows.texts(ask, "treatments"))
     return Answer(site.fold.train.height, {"bits": bits, "known": known}, {"bits": names})

@@ -9,8 +9,8 @@ from workbench.federated.asked import Answer, Leaves
 from workbench.federated.messages import Ask
 
 PLAIN = (
-    "The sum of squared errors over all measured pairs of the site, had each compound been predicted from similar ones; "
-    "one number for each way of weighing similarity, to choose it."
+    "The sum of squared errors over all measured pairs of the site, had each compound been predicted from similar "
+    "ones; one number for each way of weighing similarity, to choose it."
 )
 LEAVES = Leaves(arrays={"errors": "sum of squared errors by smoothing (L,)", "pairs": "number of pairs"}, summed=True)
 

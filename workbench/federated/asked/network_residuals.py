@@ -1,8 +1,9 @@
 """How many left-out residuals of the network lie below thresholds the server gives: intervals without a residual.
 
-A residual is of a prediction that has not learnt from its row: the member of the row's part, the closed form of its part.
-A count that would tell of 1 to minimum_cell - 1 pairs, below or above a threshold, is rounded at random to 0 or
-minimum_cell so that its mean is right (as statistical offices do; Fellegi 1975). Differences of two counts may be small.
+A residual is of a prediction that has not learnt from its row: by the member and the closed form of the row's part. A
+count that would tell of 1 to minimum_cell - 1 pairs, below or above a threshold, is rounded at random to 0 or to
+minimum_cell so that its mean is right (as statistical offices do; Fellegi 1975). Differences of two counts may be
+small.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 
 import numpy as np
 
-from workbench.federated import _network_local
+from workbench.federated import _network_local, _rows
 from workbench.federated._response_module import set_weights
 from workbench.federated.asked import Answer, Leaves
 from workbench.federated.messages import Ask
@@ -58,7 +59,7 @@ def _residuals(local, ask: Ask) -> tuple[np.ndarray, np.ndarray]:
         shared = {k.removeprefix("weights."): a for k, a in ask.arrays.items() if k.startswith("weights.")}
         set_weights(module, shared | local.own)
         deep = local.held_out(module) * sigma
-        value, w = local.train["value"].to_numpy(), float(ask.values["closed_form_share"])
+        value, w = local.train["value"].to_numpy(), _rows.number(ask, "closed_form_share")
         closed = local.closed(ask.arrays["solutions"], str(ask.values["modality"]))
         blind = offset + w * (closed - offset) + (1 - w) * deep
         local.residual = (h.hexdigest(), np.abs(value - blind), value - offset - deep)

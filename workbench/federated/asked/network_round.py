@@ -2,7 +2,8 @@
 
     change = share (w_site - w_shared),     share = rows of the site / rows of all
 
-so that the sum over sites, divided by the sum of the shares, is the weighted mean, and no site's own change need be seen.
+so that the sum over sites, divided by the sum of the shares, is the weighted mean and no site's own change need be
+seen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from workbench import train
-from workbench.federated import _network_local
+from workbench.federated import _network_local, _rows
 from workbench.federated._response_module import RoundLoader, set_weights, weights
 from workbench.federated.asked import Answer, Leaves
 from workbench.federated.messages import Ask
@@ -34,28 +35,34 @@ LEAVES = Leaves(
 
 
 def answer(site, ask: Ask) -> Answer:
-    """Arrays of the ask: ``weights.*``, offset (T,), sigma (1,); values: number (from 0), rounds, epochs, proximal, own, keep_optimizer,
-    rows (of all sites)."""
-    local, v = _network_local.of(site, ask), ask.values
+    """Arrays of the ask: ``weights.*``, offset (T,), sigma (1,).
+
+    Values: number (of the round, from 0), rounds, epochs (of each), proximal, own, keep_optimizer, rows (of all sites).
+    """
+    local = _network_local.of(site, ask)
     sigma = float(ask.arrays["sigma"][0])
     module = local.module(sigma)
     shared = {k.removeprefix("weights."): a for k, a in ask.arrays.items() if k.startswith("weights.")}
-    own = tuple(v.get("own", []))
+    own = tuple(_rows.texts(ask, "own"))
     set_weights(module, shared | local.own)
     rows = local.rows(ask.arrays["offset"], sigma)
     miss = local.held_out(module) - rows.target.numpy()
-    epochs, number, seed = int(v["epochs"]), int(v["number"]), _seed(int(module.params["seed"]), site.name)
+    epochs, number, seed = (
+        int(_rows.number(ask, "epochs")),
+        int(_rows.number(ask, "number")),
+        _seed(int(module.params["seed"]), site.name),
+    )
     loader = RoundLoader(rows, module.params["subjects"], seed, first=number * epochs)
     steps = len(loader) * epochs
-    kept = local.optimizer if v["keep_optimizer"] and local.trained == number - 1 else None
-    module.begin(number * steps, int(v["rounds"]) * steps, float(v["proximal"]), kept)
+    kept = local.optimizer if ask.values["keep_optimizer"] and local.trained == number - 1 else None
+    module.begin(number * steps, int(_rows.number(ask, "rounds")) * steps, _rows.number(ask, "proximal"), kept)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(seed, str(number)))
         train.run_lightning(module, loader, epochs=epochs, survive=train.Survive(None), accelerator="cpu")
     after = weights(module)
     local.own = {k: a for k, a in after.items() if k.startswith(own)} if own else {}
-    local.optimizer, local.trained = (module.optimizer_.state_dict() if v["keep_optimizer"] else None), number
-    share = local.train.height / float(v["rows"])
+    local.optimizer, local.trained = (module.optimizer_.state_dict() if ask.values["keep_optimizer"] else None), number
+    share = local.train.height / _rows.number(ask, "rows")
     arrays = {
         f"change.{k}": (after[k] - w) * np.float32(share) for k, w in shared.items() if not k.startswith(own or "\0")
     }
