@@ -25,10 +25,10 @@ class Progress:
             self.round, self.arrays, self.values = state[0], dict(state[1]), dict(state[2])
         self._keep, self._say = keep, say
 
-    def next(self) -> int:
-        """Number of the round that begins."""
-        self.round += 1
-        return self.round - 1
+    def next(self, rounds: int = 1) -> int:
+        """Number of the round that begins, of ``rounds``."""
+        self.round += rounds
+        return self.round - rounds
 
     def agreed(self, make: Callable[[], Plan]) -> Plan:
         """The plan, made where there is none yet."""

@@ -1,8 +1,8 @@
 """The rows of a site that an answer may rest on, as matrices in the names that the sites agreed on (``harmonise``).
 
 Every ask about features and treatments carries what was agreed, so that a site that came back, or one whose process is
-new, needs to remember nothing. A treatment of which the site has fewer rows than its policy's smallest cell is left
-out of every answer alike: its sums would tell single values.
+new, needs to remember nothing. A treatment or feature of which the site has fewer values than its policy's smallest
+cell is left out of every answer alike: its sums would tell single values. So is a treatment with so few in one part.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Rows:
 
     Attributes
     ----------
+    quantity : what the sums are about, for the site's policy
     subjects : names, sorted; never sent
     groups : what is left out together: the person, or the tissue where tissues are unseen
     x : (n, f) float32, NaN where a feature is not known
@@ -35,6 +36,7 @@ class Rows:
     count, behind : how many training rows are behind it, and which, where they are not all (see ``asked.Answer``)
     """
 
+    quantity: str
     subjects: list[str]
     groups: list[str]
     x: np.ndarray
@@ -44,8 +46,15 @@ class Rows:
 
     def parts(self, parts: int, seed: int) -> np.ndarray:
         """Inner part (0 .. parts-1) of each subject (n,), by a hash of its group's name: no site needs the others'."""
-        named = [hashlib.sha256(f"{seed}\x1f{group}".encode()).digest()[:8] for group in self.groups]
-        return np.array([int.from_bytes(d, "big") % parts for d in named], dtype=np.int64)
+        return dealt(self.groups, parts, seed)
+
+
+def dealt(groups: Sequence[str], parts: int, seed: int) -> np.ndarray:
+    """Part (0 .. parts-1) of each group name (n,)."""
+    if parts < 1:
+        raise SiteError(f"parts should be at least 1, found {parts}.")
+    named = [hashlib.sha256(f"{seed}\x1f{group}".encode()).digest()[:8] for group in groups]
+    return np.array([int.from_bytes(d, "big") % parts for d in named], dtype=np.int64)
 
 
 def texts(ask: Ask, key: str) -> list[str]:
@@ -81,18 +90,8 @@ def digest(names: Sequence[str]) -> str:
 
 def of(site: Site, ask: Ask) -> Rows:
     """The site's rows as the ask's agreed names put them; kept at the site until another agreement is asked for."""
-    keys = (
-        "sites",
-        "modality",
-        "feature_unit",
-        "feature_digest",
-        "features",
-        "endpoint",
-        "unit",
-        "treatments",
-        "alias_from",
-        "alias_to",
-    )
+    keys = ("parts", "seed", "sites", "modality", "feature_unit", "feature_digest", "features", "endpoint", "unit",
+            "treatments", "alias_from", "alias_to")  # fmt: skip
     agreed = digest([json.dumps([k, ask.values.get(k)]) for k in keys])
     kept = site.memory.get("agreed rows")
     if kept is None or kept[0] != agreed:
@@ -121,18 +120,27 @@ def _read(site: Site, ask: Ask) -> Rows:
     values, there, _ = site.block(modality, site.subjects, wanted)
     subjects = [s for s, t in zip(site.subjects, there, strict=True) if t]
     train = site.fold.train.filter(pl.col("subject").is_in(pl.Series(subjects, dtype=pl.String).implode()))
+    key = "tissue" if site.fold.group == "tissue" else "person"
+    group = dict(site.fold.train.select("subject", key).unique("subject").iter_rows())
     y = None
     if names := texts(ask, "treatments"):
         alias = dict(zip(texts(ask, "alias_from"), texts(ask, "alias_to"), strict=True))
         train = train.with_columns(pl.col("treatment").replace(alias))
         train = train.filter(pl.col("treatment").is_in(pl.Series(names).implode()))
-        train = train.filter(pl.len().over("treatment") >= site.policy.minimum_cell)
+        parts, seed = int(number(ask, "parts", 1)), int(number(ask, "seed", 0))
+        part = dict(zip(subjects, dealt([str(group[s]) for s in subjects], parts, seed).tolist(), strict=True))
+        train = train.with_columns(part=pl.col("subject").replace_strict(part, return_dtype=pl.Int64))
+        few = pl.len().over("treatment", "part").min().over("treatment") < site.policy.minimum_cell
+        train = train.filter(~few)
         train = train.with_columns(value=_converted(train["value"].to_numpy(), site.fold.unit, ask))
         y = matrix(train, subjects, names)
-    key = "tissue" if site.fold.group == "tissue" else "person"
-    group = dict(site.fold.train.select("subject", key).unique("subject").iter_rows())
+    x = values[there]
+    rare = np.isfinite(x).sum(0) < site.policy.minimum_cell
+    if rare.any():
+        x[:, rare] = np.nan
     behind = None if train.height == site.fold.train.height else train["row"].to_numpy()
-    return Rows(subjects, [str(group[s]) for s in subjects], values[there], y, train.height, behind)
+    groups = [str(group[s]) for s in subjects]
+    return Rows(f"agreed rows of {modality}", subjects, groups, x, y, train.height, behind)
 
 
 def _converted(value: np.ndarray, own: str, ask: Ask) -> np.ndarray:
@@ -180,14 +188,33 @@ def counted(values: np.ndarray, low: np.ndarray, high: np.ndarray, bins: int) ->
     return np.bincount(flat, minlength=groups * (bins + 2)).reshape(groups, bins + 2)
 
 
+def merged(counts: np.ndarray, smallest: int) -> np.ndarray:
+    """Counts (g, b) of which none lies between 0 and ``smallest``: a smaller one is told with the next ones above it.
+
+    What is left at the end goes to the last that is told; a row whose sum is too small is told as 0.
+    """
+    out = np.zeros_like(counts)
+    carried = np.zeros(len(counts), dtype=counts.dtype)
+    last = np.zeros(len(counts), dtype=np.int64)
+    for j in range(counts.shape[1]):
+        carried += counts[:, j]
+        told = carried >= max(smallest, 1)
+        out[told, j], last[told] = carried[told], j
+        carried[told] = 0
+    some = out.sum(1) > 0
+    out[some, last[some]] += carried[some]
+    return out
+
+
 def enough_subjects(site: Site, rows: Rows, axes: int) -> None:
     """Raise SiteError unless there are more subjects than axes: as many would show the span of the rows.
 
-    A policy may have ``axes_per_subject``: 1 as a rule; more where the sums are hidden from everybody; 0 for never.
+    A policy with ``span`` allows it: for sums that nobody sees but together.
     """
-    allowed = getattr(site.policy, "axes_per_subject", 1.0) * len(rows.subjects)
-    if axes >= allowed:
-        raise SiteError(f"{axes} axes are too many for what this site has; it allows fewer than {int(allowed)}.")
+    if axes >= len(rows.subjects) and not getattr(site.policy, "span", False):
+        raise SiteError(
+            f"{axes} axes would span the rows of this site; it answers for fewer axes than it has subjects."
+        )
 
 
 def projected(site: Site, rows: Rows, ask: Ask) -> np.ndarray:

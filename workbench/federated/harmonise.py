@@ -1,7 +1,7 @@
 """Before round one: do the sites speak of the same things? Differences are named, then refused or harmonised.
 
     endpoint      another quantity is refused
-    its unit      converted exactly (``workbench.units``) where both are logarithms or multiples of one another; else refused
+    its unit      converted exactly (``workbench.units``) where both are logarithms, or neither; else refused
     features      those that all have; a site that lacks too many of them is refused, so that it does not rob the others
     feature unit  another one is refused: expression cannot be converted without its raw data
     treatments    the union; one under two names is matched by its compound key, where no site has both names

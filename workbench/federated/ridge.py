@@ -1,4 +1,4 @@
-"""Ridge of every treatment on the rows of all sites, exact, from sums: the model that one house with all rows would fit.
+"""Ridge of every treatment on the rows of all sites, exact, from sums: what one house with all rows would fit.
 
     y_sd = m_d + r_s . b_d,   b_d = argmin sum over sites |y - m_d - R b|^2 + a_d |b|^2,   R = Z V / c
 
@@ -6,9 +6,11 @@ Z: features standardised by the moments of all sites (``statistics``); V: their 
 iteration on sums; c: the root mean square length of a row of Z, so that penalties mean what they mean in
 ``predictors.linear.Ridge``. Missing responses, free intercepts and a penalty of its own for every treatment come out as
 the pooled ridge's on the measured rows: conjugate gradients on summed products, preconditioned with the one Gram matrix
-of all subjects (``_gradients``). Penalties have the least squared error on inner parts left out, dealt at each site by a
-hash of the subject's name; interval half-widths are quantiles of those errors, from histograms. What is returned is a
-``Ridge``: predict, save and restore as after local training. Pooled is the same with one site that has all rows.
+of all subjects (``_gradients``). Penalties have the least squared error on inner parts left out, dealt at each site by
+a hash of the subject's name. Interval half-widths are the root mean square of a treatment's errors on those parts times
+a quantile over all treatments, from one histogram: quantiles by treatment would need counts of single subjects. What is
+returned is a ``Ridge``: predict, save and restore as after local training. Pooled is the same with one site that has
+all rows.
 
 What the messages show the server, of each site, or with secure sums of all sites together:
 
@@ -17,8 +19,8 @@ What the messages show the server, of each site, or with secure sums of all site
     axes              k mixtures of the subjects a step (k is below their number)
     ridge_start       second moments along k axes; response times coordinate, by treatment and inner part
     ridge_product     weighted sums over the measured subjects, a direction for each treatment, penalty and part a round
-    ridge_errors      squared errors by treatment and candidate
-    ridge_residuals   how many errors lie in which interval, by treatment
+    ridge_errors      squared errors by treatment, candidate and inner part
+    ridge_residuals   how many errors lie in which interval, all treatments together
 
 A Gram matrix of fewer rows than columns shows the span of the rows, and with it whether a known profile is among them:
 so a site refuses as many axes as it has subjects. Gram matrices by treatment are never asked for: two of them differ by
@@ -29,7 +31,8 @@ round by round, for a server that keeps them all: with sums that are not secure,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +42,7 @@ from workbench.federated._gradients import Systems, solve
 from workbench.federated._progress import Keep, Progress, State
 from workbench.federated._steady import SitesChanged, Steady
 from workbench.federated.harmonise import Plan, agree
-from workbench.federated.messages import Ask
+from workbench.federated.messages import Ask, Value
 from workbench.federated.sites import Sites, TooFewSites
 from workbench.predictors._widths import LEVEL, HalfWidths
 from workbench.predictors.linear import Ridge
@@ -47,6 +50,7 @@ from workbench.text import nearest
 
 FEW = 3  # a treatment with fewer rows keeps its mean, as in ``nn.kernel_ridge``
 ROWS_OF_ITS_OWN = 30  # errors that a half-width of its own needs, as in ``HalfWidths``
+BINS, FAR = 256, 8.0  # intervals of the errors' histogram, from 0 to this many root mean squares
 
 
 class RidgeError(ValueError):
@@ -64,8 +68,8 @@ class Settings:
     steps : steps of power iteration
     penalties : candidates, one is chosen for each treatment
     parts, seed : inner parts that are left out in turn, and what deals them
-    rough, fine : residuals to which candidates and the final systems are solved
-    resolution : of the half-widths, in root mean squares of the errors
+    rough, rounds_inner : residual to which candidates are solved, and after how many rounds they are good enough
+    fine : residual to which the chosen systems are solved
     least : fewest sites
     share : least share of the common features that a site has to have
     """
@@ -78,8 +82,8 @@ class Settings:
     parts: int = 5
     seed: int = 0
     rough: float = 1e-4
-    fine: float = 1e-11
-    resolution: float = 1e-3
+    rounds_inner: int = 12
+    fine: float = 1e-10
     least: int = 1
     share: float = 0.8
 
@@ -92,11 +96,11 @@ class Settings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Settings:
-        """From a mapping; what belongs to every method (rounds, predictor) is passed over, anything else unknown not."""
+        """From a mapping; what every method gets (rounds, predictor) is passed over, anything else unknown is not."""
         known = {f.name for f in fields(cls)}
         for key in set(given) - known - {"rounds", "predictor"}:
             raise RidgeError(f"a federated ridge has no setting {key!r}.{nearest(key, sorted(known))}")
-        plain = {k: tuple(v) if k == "penalties" else v for k, v in given.items() if k in known}
+        plain: dict[str, Any] = {k: tuple(v) if k == "penalties" else v for k, v in given.items() if k in known}
         return cls(**plain)
 
 
@@ -156,11 +160,16 @@ class _Fit:
             lambda: agree(sites, chosen.modality, chosen.endpoint, chosen.least, chosen.share, gone)
         )
         self.steady = Steady(sites, self.plan.sites, chosen.least)
-        self.said = {**self.plan.values(), "parts": chosen.parts, "seed": chosen.seed}
+        self.inner: dict[str, Value] = {
+            "parts": chosen.parts,
+            "seed": chosen.seed,
+        }  # which rows there are enough of depends on them
+        self.shared: dict[str, np.ndarray] = {}
 
     def run(self) -> Ridge:
         once, plan = self.progress.once, self.plan
         scale = once("scale", 0.05, "means and spreads", self._scale)
+        self.shared = {"mean": scale["mean"], "sd": scale["sd"]}
         axes = self._axes(scale)
         self.shared = {"mean": scale["mean"], "sd": scale["sd"], "axes": axes}
         start = once("start", 0.35, "one Gram matrix of all subjects", lambda: self._total("ridge_start", {}))
@@ -170,12 +179,13 @@ class _Fit:
         return _model(plan, self.chosen, self.shared, start, inner["penalty"], weights, widths)
 
     def _total(self, purpose: str, arrays: Mapping[str, np.ndarray], **values: Any) -> dict[str, np.ndarray]:
-        ask = Ask(purpose, self.progress.next(), {**self.shared, **arrays}, {**self.said, **values})
+        ask = Ask(
+            purpose, self.progress.next(), {**self.shared, **arrays}, {**self.plan.values(), **self.inner, **values}
+        )
         return self.steady.total(ask)
 
     def _scale(self) -> dict[str, np.ndarray]:
-        told = statistics.moments(self.steady, self.plan, round=self.progress.next())
-        self.progress.next()  # two rounds
+        told = statistics.moments(self.steady, self.plan, round=self.progress.next(2), **self.inner)
         varies = (told.sd >= 1e-6) & (told.count > 0)
         if not varies.any():
             raise RidgeError(f"no feature of {self.plan.modality!r} varies over the sites' training subjects.")
@@ -190,99 +200,102 @@ class _Fit:
         f, subjects = len(scale["mean"]), int(scale["subjects"][0])
         k = min(self.chosen.axes, f, subjects)
         axes = np.linalg.qr(np.random.default_rng([self.chosen.seed, 20261122]).normal(size=(f, k)))[0]
-        self.shared = {"mean": scale["mean"], "sd": scale["sd"]}
         for step in range(self.chosen.steps):
-            last = axes
-            axes = self.progress.once(
-                f"axes {step}", 0.05 + 0.25 * (step + 1) / self.chosen.steps, "principal axes",
-                lambda last=last: {"axes": np.linalg.qr(self._total("axes", {"axes": last})["step"])[0]},
-            )["axes"]  # fmt: skip
+            share = 0.05 + 0.25 * (step + 1) / self.chosen.steps
+            make = partial(self._step, axes)
+            axes = self.progress.once(f"axes {step}", share, "principal axes", make)["axes"]
         return axes / scale["length"][0]
 
-    def _solve(self, start, treatment, part, penalty, tolerance: float, name: str) -> np.ndarray:
-        """Solutions (k + 1, c); a column with fewer than ``FEW`` rows has the mean and no weights."""
-        products, count = start["products"], start["count"]
-        left = np.maximum(part, 0)
-        out = part >= 0
-        rhs = products.sum(2)[:, treatment] - np.where(out, products[:, treatment, left], 0.0)
-        n = count.sum(1)[treatment] - np.where(out, count[treatment, left], 0)
+    def _step(self, axes: np.ndarray) -> dict[str, np.ndarray]:
+        return {"axes": np.linalg.qr(self._total("axes", {"axes": axes})["step"])[0]}
+
+    def _solve(self, start, treatment, part, penalty, name: str, inner: bool) -> np.ndarray:
+        """Solutions (k + 1, c); a treatment with fewer than ``FEW`` rows has the mean and no weights."""
+        products, count = start["products"], start["count"][treatment]
+        whole = products.sum(2)[:, treatment]
+        rhs = whole - np.where(part >= 0, products[:, treatment, np.maximum(part, 0)], 0.0)
         solution = np.zeros_like(rhs)
-        solution[-1] = rhs[-1] / np.maximum(n, 1)
-        enough = np.flatnonzero(n >= FEW)
-        if len(enough):
-            systems = Systems(start["gram"], int(start["subjects"][0]), n[enough], penalty[enough], rhs[:, enough])
+        solution[-1] = whole[-1] / np.maximum(count, 1)
+        # a part that has all rows of a treatment leaves nothing to learn from: its mean stands in
+        taught = np.abs(rhs).max(0) > 1e-9 * np.abs(whole).max(0)
+        at_all = np.flatnonzero((count >= FEW) & taught)
+        if not len(at_all):
+            return solution
+        share = 1 - 1 / products.shape[2] if inner else 1.0  # rows by part are not told; the preconditioner may guess
+        systems = Systems(
+            start["gram"], int(start["subjects"][0]), count[at_all] * share, penalty[at_all], rhs[:, at_all]
+        )
 
-            def product(directions: np.ndarray, at: np.ndarray) -> np.ndarray:
-                arrays = {"directions": directions, "treatment": treatment[enough][at], "part": part[enough][at]}
-                return self._total("ridge_product", arrays)["products"]
+        def product(directions: np.ndarray, at: np.ndarray) -> np.ndarray:
+            arrays = {"directions": directions, "treatment": treatment[at_all][at], "part": part[at_all][at]}
+            return self._total("ridge_product", arrays)["products"]
 
-            solution[:, enough] = solve(
-                systems, product, tolerance, state=self.progress.inner(name), keep=self.progress.inside(name)
-            )
+        tolerance, most = (self.chosen.rough, self.chosen.rounds_inner) if inner else (self.chosen.fine, 500)
+        kept, keep = self.progress.inner(name), self.progress.inside(name)
+        solution[:, at_all] = solve(systems, product, tolerance, most, strict=not inner, state=kept, keep=keep)
         return solution
 
     def _penalties(self, start: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The penalty of each treatment (t,), and the solutions with each part left out at it (parts, k + 1, t)."""
-        t, parts = start["count"].shape
+        """Of each treatment: penalty (t,), solutions with each part left out (parts, k + 1, t), squared errors (t,)."""
+        axes, t, parts = start["products"].shape
         grid = np.array(self.chosen.penalties)
-        # directions of one treatment and part in one ask stay below the number of axes: candidates in turn where need be
-        size = max(start["gram"].shape[0] - 2, 1)
+        # directions of one treatment and part in one ask stay below the number of axes: else candidates take turns
+        size = max(axes - 2, 1)
         solutions, squares = [], []
         for low in range(0, len(grid), size):
             some = np.arange(low, min(low + size, len(grid)))
             d, p, q = (a.ravel() for a in np.meshgrid(np.arange(t), np.arange(parts), some, indexing="ij"))
-            found = self._solve(start, d, p, grid[q], self.chosen.rough, f"penalties {low}")
+            found = self._solve(start, d, p, grid[q], f"penalties {low}", inner=True)
             told = self._total("ridge_errors", {"solutions": found, "treatment": d, "part": p})
-            shape = (t, parts, len(some))
-            solutions.append(found.reshape(-1, *shape))
-            squares.append(told["squares"].reshape(shape))
-        every, errors = np.concatenate(solutions, axis=3), np.concatenate(squares, axis=2)
-        judged = (start["count"].sum(1, keepdims=True) - start["count"] >= FEW) & (start["count"] > 0)
-        by = np.where(judged[:, :, None], errors, 0.0).sum(1)
-        best = np.where(judged.any(1), by.argmin(1), by.sum(0).argmin())
+            solutions.append(found.reshape(axes, t, parts, len(some)))
+            squares.append(told["squares"].reshape(t, parts, len(some)).sum(1))
+        every, errors = np.concatenate(solutions, axis=3), np.concatenate(squares, axis=1)
+        best = errors.argmin(1)
         inner = np.stack([every[:, np.arange(t), p, best] for p in range(parts)])
-        count = np.where(judged, start["count"], 0).sum(1)
-        return {"penalty": grid[best], "solutions": inner, "squares": by[np.arange(t), best], "judged": count}
+        return {"penalty": grid[best], "solutions": inner, "squares": errors[np.arange(t), best]}
 
     def _weights(self, start: Mapping[str, np.ndarray], penalty: np.ndarray) -> dict[str, np.ndarray]:
         t = np.arange(len(penalty))
-        return {"weights": self._solve(start, t, np.full(len(t), -1), penalty, self.chosen.fine, "weights")}
+        return {"weights": self._solve(start, t, np.full(len(t), -1), penalty, "weights", inner=False)}
 
     def _widths(self, start: Mapping[str, np.ndarray], inner: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Half-widths by treatment, and of all together last: (t + 1,)."""
-        count = start["count"].sum(1)
-        count = np.append(count, count.sum())
-        spread = np.sqrt(np.maximum(inner["squares"].sum() / max(inner["judged"].sum(), 1), 1e-300))
-        arrays = {"solutions": inner["solutions"]}
+        count, squares = start["count"], inner["squares"]
+        whole = np.sqrt(squares.sum() / max(count.sum(), 1))
+        own = np.sqrt(squares / np.maximum(count, 1))
+        scale = np.where((count >= ROWS_OF_ITS_OWN) & (own > 1e-9 * whole), own, whole)
+        if not whole > 0:
+            return {"widths": np.zeros(len(count) + 1)}
+        arrays = {
+            "solutions": inner["solutions"], "scale": scale, "low": np.zeros(2), "high": FAR * np.array([1.0, whole]),
+        }  # fmt: skip
+        counts = self._total("ridge_residuals", arrays, bins=BINS)["counts"]
+        times, together = (_quantile(c, FAR / BINS) for c in counts)
+        own_width = np.where(count >= ROWS_OF_ITS_OWN, times * scale, together * whole)
+        return {"widths": np.append(own_width, together * whole)}
 
-        def counts(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-            told = self._total("ridge_residuals", {**arrays, "low": low, "high": high}, bins=statistics.BINS)
-            return told["counts"]
 
-        rank = np.minimum(np.ceil((count + 1) * LEVEL), count)
-        begin = np.zeros(len(count))
-        found = statistics.ranked(
-            counts, rank, count, begin, begin + 4 * spread, begin + self.chosen.resolution * spread
-        )
-        return {"widths": found}
+def _quantile(counts: np.ndarray, width: float) -> float:
+    """The ceil((n + 1) level)-th smallest of binned values, as if they lay evenly within their bin of ``width``."""
+    cumulative = np.cumsum(counts)  # below 0 there is nothing
+    n = int(cumulative[-1])
+    rank = min(np.ceil((n + 1) * LEVEL), n)
+    at = int((cumulative < rank).sum())
+    before = cumulative[at - 1] if at else 0
+    return width * (at - 1 + (rank - before) / max(counts[at], 1))
 
 
 def _model(plan: Plan, chosen: Settings, shared, start, penalty, weights, widths) -> Ridge:
     """The same object that local training makes. A treatment's other names get its numbers."""
-    names = [*plan.treatments, *plan.alias]
-    at = np.array([plan.treatments.index(plan.alias.get(n, n)) for n in names])
-    order = np.argsort(names)
-    names, at = [names[i] for i in order], at[order]
-    count = start["count"].sum(1)
-    some = count > 0
+    count = start["count"]
+    measured = [n for n, c in zip(plan.treatments, count, strict=True) if c]
+    names = sorted([*measured, *(n for n, to in plan.alias.items() if to in measured)])
+    at = np.array([plan.treatments.index(plan.alias.get(n, n)) for n in names], dtype=np.int64)
     model = Ridge(modality=chosen.modality)
     model.features_, model.treatments_ = list(plan.features), names
     model.mean_, model.sd_ = shared["mean"], shared["sd"]
-    model.weights_ = (shared["axes"] @ weights[:-1])[:, at]
-    model.offset_ = np.where(some, weights[-1], np.nan)[at]
+    model.weights_, model.offset_ = (shared["axes"] @ weights[:-1])[:, at], weights[-1, at]
     model.penalty_ = np.where(count >= FEW, penalty, np.nan)[at]
-    own = np.where(count >= ROWS_OF_ITS_OWN, widths[:-1], widths[-1])[at]
-    kept = some[at]
-    model.widths_ = HalfWidths([n for n, k in zip(names, kept, strict=True) if k], own[kept], float(widths[-1]))
-    model.agreed_ = replace(plan)  # type: ignore[attr-defined]
+    model.widths_ = HalfWidths(names, widths[at], float(widths[-1]))
+    model.agreed_ = plan  # type: ignore[attr-defined]
     return model

@@ -2,20 +2,21 @@
 
 Whoever computes them sees (with secure aggregation) the sums over sites only; scalers and audits see the union without
 a row. Means and variances are those of the pooled values to rounding (two passes: the second about the first's mean, so
-that nothing cancels); quantiles are those of the pooled values to a stated resolution, by histograms refined about them.
-A missing value is counted and otherwise left out. Nothing here asks for a maximum: the widest value belongs to somebody.
+that nothing cancels); quantiles are those of the pooled values to a stated resolution, by histograms refined
+about them, where sites tell small counts; else as near as the counts they tell allow.
+A missing value is counted and otherwise left out. Nothing here asks for a maximum: it is somebody's value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from workbench.federated._steady import Steady
 from workbench.federated.harmonise import Plan
-from workbench.federated.messages import Ask
+from workbench.federated.messages import Ask, Value
 
 BINS = 64
 MOST = 60  # rounds of one quantile; a few suffice
@@ -23,7 +24,7 @@ MOST = 60  # rounds of one quantile; a few suffice
 
 @dataclass(frozen=True)
 class Moments:
-    """Of each feature or treatment: ``count``, ``missing``, ``mean``, ``variance`` (of the values: divided by count).
+    """Of each feature or treatment: ``count``, ``missing`` (subjects without), ``mean``, ``variance`` (divided by count).
 
     A column without values has mean 0 and variance 0.
     """
@@ -38,22 +39,26 @@ class Moments:
         return np.sqrt(self.variance)
 
 
-def moments(steady: Steady, plan: Plan, of: str = "features", round: int = 0) -> Moments:
-    """Moments of the agreed features (f,), or of the endpoint by agreed treatment (t,); two rounds."""
-    first = _moments(steady, plan, of, np.zeros(_size(plan, of)), round)
+def moments(steady: Steady, plan: Plan, of: str = "features", round: int = 0, **also: Value) -> Moments:
+    """Moments of the agreed features (f,), or of the endpoint by agreed treatment (t,); two rounds.
+
+    ``also`` goes into the asks: ``parts`` and ``seed``, where a treatment needs enough rows in each inner part.
+    """
+    first = _moments(steady, plan, of, np.zeros(_size(plan, of)), round, also)
     mean = first["first"] / np.maximum(first["count"], 1)
-    second = _moments(steady, plan, of, mean, round + 1)
+    second = _moments(steady, plan, of, mean, round + 1, also)
     n = np.maximum(second["count"], 1)
     off = second["first"] / n
-    return Moments(second["count"], second["missing"], mean + off, np.maximum(second["second"] / n - off**2, 0.0))
+    missing = second["subjects"][0] - second["count"]
+    return Moments(second["count"], missing, mean + off, np.maximum(second["second"] / n - off**2, 0.0))
 
 
 def _size(plan: Plan, of: str) -> int:
     return len(plan.features if of == "features" else plan.treatments)
 
 
-def _moments(steady: Steady, plan: Plan, of: str, shift: np.ndarray, round: int) -> dict[str, np.ndarray]:
-    return steady.total(Ask("moments", round, {"shift": shift}, {**plan.values(), "of": of}))
+def _moments(steady: Steady, plan: Plan, of: str, shift: np.ndarray, round: int, also: Mapping[str, Value]) -> dict:
+    return steady.total(Ask("moments", round, {"shift": shift}, {**plan.values(), **also, "of": of}))
 
 
 def histogram(
@@ -65,7 +70,7 @@ def histogram(
     of: str = "features",
     round: int = 0,
 ) -> np.ndarray:
-    """Counts (g, bins + 2) of each feature or treatment: below ``low`` (g,), in each equal bin, at or above ``high``."""
+    """Counts (g, bins + 2) of each feature or treatment: below ``low`` (g,), in each equal bin, from ``high`` on."""
     values = {**plan.values(), "of": of, "bins": bins}
     return steady.total(Ask("histogram", round, {"low": low, "high": high}, values))["counts"]
 
@@ -110,26 +115,20 @@ def ranked(
     known = (total >= 1) & (rank <= total)
     inside = np.zeros(len(low), dtype=bool)  # the value is known to lie between low and high
     asked = 0
-    while (open_ := known & (~inside | (high - low > resolution))).any():
+    while (todo := known & (~inside | (high - low > resolution))).any():
         if (asked := asked + 1) > MOST:
-            raise RuntimeError(
-                f"{int(open_.sum())} of {len(low)} quantiles were not found in {MOST} rounds: the counts of the rounds "
-                "do not fit together. Does a site's policy leave small counts out?"
-            )
+            raise RuntimeError(f"{int(todo.sum())} of {len(low)} quantiles were not found in {MOST} rounds.")
         counts = count(low, high)
-        cumulative = np.cumsum(counts, axis=1)
-        at = (cumulative < rank[:, None]).sum(1)  # 0: below, 1..bins: inside, bins + 1: above
+        at = (np.cumsum(counts, axis=1) < rank[:, None]).sum(1)  # 0: below, 1..bins: inside, then above
         bins, width = counts.shape[1] - 2, high - low
-        edge = low + width * (at - 1) / bins
-        narrow, above, below = open_ & (at >= 1) & (at <= bins), open_ & (at > bins), open_ & (at < 1)
-        # an edge told to a site and the same edge here may round apart: half a bin of the next size is kept to spare
-        spare = width / bins * 1e-9
-        low, high = (
-            np.where(narrow, edge - spare, np.where(above, high - spare, np.where(below, low - 8 * width, low))),
-            np.where(
-                narrow, edge + width / bins + spare, np.where(above, high + 8 * width, np.where(below, low, high))
-            ),
-        )
-        high = np.where(below, high + spare, high)
-        inside |= narrow
+        below, above = todo & (at < 1), todo & (at > bins)
+        within = todo & ~below & ~above
+        # counts that no longer agree were merged at a site, or round at an edge: the edge is all that can be known
+        settled, outside = inside & (below | above), ~inside & (below | above)
+        edge = np.where(below, low, high) - resolution / 2
+        step = low + width * (at - 1) / bins
+        further = np.where(above, high, low - 8 * width)
+        low = np.select([within, settled, outside], [step, edge, further], low)
+        high = low + np.select([within, settled, outside], [width / bins, resolution, 8 * width], width)
+        inside |= within
     return np.where(known, (low + high) / 2, np.nan)

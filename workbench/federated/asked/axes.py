@@ -31,4 +31,4 @@ def answer(site, ask: Ask) -> Answer:
         raise SiteError(f"axes should be ({rows.x.shape[1]}, k), found {axes.shape}.")
     _rows.enough_subjects(site, rows, axes.shape[1])
     z = _rows.standardised(rows, ask)
-    return Answer(rows.count, {"step": z.T @ (z @ axes)}, behind=rows.behind)
+    return Answer(rows.count, {"step": z.T @ (z @ axes)}, behind=rows.behind, quantity=rows.quantity)

@@ -1,8 +1,9 @@
-"""How many values of each feature, or of the endpoint by treatment, lie in each of equal bins that the server names."""
+"""How many values of each feature, or of the endpoint by treatment, lie in each of equal bins that the server names.
+
+A count below the policy's smallest cell is told together with the next ones above it.
+"""
 
 from __future__ import annotations
-
-import numpy as np
 
 from workbench.federated import _rows
 from workbench.federated.asked import Answer, Leaves
@@ -23,4 +24,9 @@ def answer(site, ask: Ask) -> Answer:
     rows = _rows.of(site, ask)
     values = _rows.matrix_of(rows, ask)
     counts = _rows.counted(values, ask.arrays["low"], ask.arrays["high"], int(_rows.number(ask, "bins")))
-    return Answer(rows.count, {"counts": counts}, behind=rows.behind)
+    return Answer(
+        rows.count,
+        {"counts": _rows.merged(counts, site.policy.minimum_cell)},
+        behind=rows.behind,
+        quantity=rows.quantity,
+    )

@@ -1,6 +1,6 @@
 """Sums of a site's features, or of its endpoint by treatment, about a value that the server names.
 
-    count = number of values,  missing = number of gaps,  first = sum (v - shift),  second = sum (v - shift)^2
+    count = number of values,  first = sum (v - shift),  second = sum (v - shift)^2
 
 With the shift near the mean nothing cancels. Source: Chan, Golub and LeVeque 1983, American Statistician 37:242.
 """
@@ -15,13 +15,13 @@ from workbench.federated.messages import Ask
 from workbench.federated.site import SiteError
 
 PLAIN = (
-    "For each feature, or for each treatment's response: how many values there are and are missing, their sum and "
-    "their sum of squares. They give means and spreads over all sites together."
+    "For each feature, or for each treatment's response: how many values there are, their sum and their sum of "
+    "squares. They give means and spreads over all sites together."
 )
 LEAVES = Leaves(
     arrays={
         "count": "number of values of each feature or treatment",
-        "missing": "number of gaps of each",
+        "subjects": "number of training subjects",
         "first": "sum of each, less a value that the server names",
         "second": "sum of squares of the same",
     },
@@ -40,8 +40,8 @@ def answer(site, ask: Ask) -> Answer:
     away = np.where(there, values - shift, 0.0)
     arrays = {
         "count": there.sum(0),
-        "missing": (~there).sum(0),
+        "subjects": np.array([len(values)]),
         "first": away.sum(0),
         "second": (away * away).sum(0),
     }
-    return Answer(rows.count, arrays, behind=rows.behind)
+    return Answer(rows.count, arrays, behind=rows.behind, quantity=rows.quantity)

@@ -10,9 +10,7 @@ from workbench.federated.messages import Ask
 from workbench.federated.site import SiteError
 
 PLAIN = "For each treatment and candidate model, the sum of its squared errors on subjects that it was not fitted to."
-LEAVES = Leaves(
-    arrays={"squares": "sum of squared errors of each candidate", "count": "number of errors summed"}, summed=True
-)
+LEAVES = Leaves(arrays={"squares": "sum of squared errors of each candidate"}, summed=True)
 
 
 def answer(site, ask: Ask) -> Answer:
@@ -24,9 +22,9 @@ def answer(site, ask: Ask) -> Answer:
     if solutions.shape != (r.shape[1], len(columns.treatment)) or rows.y is None:
         raise SiteError(f"solutions should be {(r.shape[1], len(columns.treatment))}, found {solutions.shape}.")
     part = rows.parts(int(_rows.number(ask, "parts")), int(_rows.number(ask, "seed", 0)))
-    squares, count = np.empty(solutions.shape[1]), np.empty(solutions.shape[1], dtype=np.int64)
+    squares = np.empty(solutions.shape[1])
     for at in columns.slices():
         own = columns.left_out(rows, part, at)
         error = np.where(own, rows.y[:, columns.treatment[at]] - r @ solutions[:, at], 0.0)
-        squares[at], count[at] = (error * error).sum(0), own.sum(0)
-    return Answer(rows.count, {"squares": squares, "count": count}, behind=rows.behind)
+        squares[at] = (error * error).sum(0)
+    return Answer(rows.count, {"squares": squares}, behind=rows.behind, quantity=rows.quantity)

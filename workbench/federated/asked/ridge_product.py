@@ -1,6 +1,6 @@
 """One product of conjugate gradients: what the measured subjects make of each direction that the server sends.
 
-    products[:, c] = sum over subjects measured with the treatment of c, outside the part left out, of [r 1] ([r 1] . v_c)
+    products[:, c] = sum over subjects measured with the treatment of c, outside the part left out, of r (r . v_c)
 
 What it shows: one weighted sum of subjects a direction. Enough directions of one treatment would give its Gram matrix,
 and two treatments' Gram matrices differ by the few subjects that were measured with one of them only; so a site answers
@@ -32,4 +32,4 @@ def answer(site, ask: Ask) -> Answer:
     out = np.empty_like(directions)
     for at in columns.slices():
         out[:, at] = r.T @ np.where(columns.teaching(rows, part, at), r @ directions[:, at], 0.0)
-    return Answer(rows.count, {"products": out}, behind=rows.behind)
+    return Answer(rows.count, {"products": out}, behind=rows.behind, quantity=rows.quantity)

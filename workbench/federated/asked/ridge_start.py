@@ -3,7 +3,8 @@
     gram = [R 1]'[R 1],   products[:, d, p] = sum over subjects of part p measured with d of [r 1] y,   R = Z V (n, k)
 
 What it shows: the second moments of the site's subjects along k directions; k is below their number, so they do not
-show the rows. ``products`` are weighted sums over the subjects of a part that were measured with a treatment.
+show the rows. ``products`` are weighted sums over the subjects of a part that were measured with a treatment; none is
+of fewer subjects than the policy's smallest cell (``_rows``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LEAVES = Leaves(
     arrays={
         "gram": "axes by axes: sums of products over all training subjects",
         "products": "axes by treatments by parts: sums of coordinate times response",
-        "count": "treatments by parts: number of responses",
+        "count": "number of responses by treatment",
         "subjects": "number of training subjects",
     },
     summed=True,
@@ -40,6 +41,5 @@ def answer(site, ask: Ask) -> Answer:
     there = np.isfinite(rows.y)
     y = np.where(there, rows.y, 0.0)
     products = np.stack([r.T @ (y * (part == p)[:, None]) for p in range(parts)], axis=2)
-    count = np.stack([there[part == p].sum(0) for p in range(parts)], axis=1)
-    arrays = {"gram": r.T @ r, "products": products, "count": count, "subjects": np.array([len(r)])}
-    return Answer(rows.count, arrays, behind=rows.behind)
+    arrays = {"gram": r.T @ r, "products": products, "count": there.sum(0), "subjects": np.array([len(r)])}
+    return Answer(rows.count, arrays, behind=rows.behind, quantity=rows.quantity)
