@@ -48,18 +48,21 @@ class Steady:
             Fewer than ``least`` answered.
         """
         took: tuple[str, ...] = ()
-        for _ in range(1 + self.again):
+        for k in range(2 + self.again):
+            # a sum without one of them is of no use, and beside one with it would tell the server its part; the last
+            # ask takes whoever is there, to name them
+            least = self.least if k > self.again else max(self.least, len(self.of))
             try:
-                sums, gathered = self.sites.total(ask, self.least)
+                sums, gathered = self.sites.total(ask, least)
             except TooFewSites:
+                if k > self.again:
+                    raise
                 continue
             took = tuple(sorted(r.site for r in gathered.replies))
             self.of = self.of or took
             if took == self.of:
                 self._finite(ask, sums, gathered)
                 return sums
-        if not took:
-            self.sites.total(ask, self.least)  # raises with the reasons
         reasons = "; ".join(f"{s}: {why}" for s, why in gathered.lost.items())
         raise SitesChanged(
             f"{ask.purpose!r}, round {ask.round}: the sums so far rest on {', '.join(self.of)}; "

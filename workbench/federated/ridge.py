@@ -185,7 +185,7 @@ class _Fit:
         return self.steady.total(ask)
 
     def _scale(self) -> dict[str, np.ndarray]:
-        told = statistics.moments(self.steady, self.plan, round=self.progress.next(2), **self.inner)
+        told = statistics.moments(self.steady, self.plan, round=self.progress.next(2), also=self.inner)
         varies = (told.sd >= 1e-6) & (told.count > 0)
         if not varies.any():
             raise RidgeError(f"no feature of {self.plan.modality!r} varies over the sites' training subjects.")

@@ -24,7 +24,7 @@ MOST = 60  # rounds of one quantile; a few suffice
 
 @dataclass(frozen=True)
 class Moments:
-    """Of each feature or treatment: ``count``, ``missing`` (subjects without), ``mean``, ``variance`` (divided by count).
+    """Of each feature or treatment: ``count``, ``missing``, ``mean``, ``variance`` (squares divided by count).
 
     A column without values has mean 0 and variance 0.
     """
@@ -39,14 +39,16 @@ class Moments:
         return np.sqrt(self.variance)
 
 
-def moments(steady: Steady, plan: Plan, of: str = "features", round: int = 0, **also: Value) -> Moments:
+def moments(
+    steady: Steady, plan: Plan, of: str = "features", round: int = 0, also: Mapping[str, Value] | None = None
+) -> Moments:
     """Moments of the agreed features (f,), or of the endpoint by agreed treatment (t,); two rounds.
 
     ``also`` goes into the asks: ``parts`` and ``seed``, where a treatment needs enough rows in each inner part.
     """
-    first = _moments(steady, plan, of, np.zeros(_size(plan, of)), round, also)
+    first = _moments(steady, plan, of, np.zeros(_size(plan, of)), round, also or {})
     mean = first["first"] / np.maximum(first["count"], 1)
-    second = _moments(steady, plan, of, mean, round + 1, also)
+    second = _moments(steady, plan, of, mean, round + 1, also or {})
     n = np.maximum(second["count"], 1)
     off = second["first"] / n
     missing = second["subjects"][0] - second["count"]
