@@ -111,9 +111,31 @@ def test_the_asker_may_need_more_survivors_and_never_fewer_than_three(parts):
 def test_a_site_that_comes_back_takes_part_in_the_next_sum(parts):
     away = {"site 3"}
     secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))
-    same(secure.total(Ask("counts", 0))[0], plain(parts, [n for n in NAMES if n != "site 3"]))
+    first, second = (Ask("counts", k, {"weights": np.full(3, float(k))}) for k in range(2))
+    same(secure.total(first)[0], plain(parts, [n for n in NAMES if n != "site 3"]))
     away.clear()
-    same(secure.total(Ask("counts", 1))[0], plain(parts, NAMES))
+    same(secure.total(second)[0], plain(parts, NAMES))
+
+
+def test_the_same_sum_with_and_without_a_site_is_not_opened_twice(parts):
+    away = {"site 3"}
+    secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))
+    ask = Ask("counts", 0, {"weights": np.ones(3)})
+    four, _ = secure.total(ask)
+    same(secure.total(ask)[0], four)  # the same sites again tell nothing new
+    away.clear()
+    with pytest.raises(TooFewSites, match=r"summed before with a difference of 1 site\(s\) \(site 3\)"):
+        secure.total(Ask("counts", 1, {"weights": np.ones(3)}))
+    same(secure.total(Ask("counts", 1, {"weights": np.zeros(3)}))[0], plain(parts, NAMES))
+
+
+def test_a_sum_that_was_given_up_may_be_asked_for_again(parts):
+    away = {"site 3"}
+    secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))
+    with pytest.raises(TooFewSites, match="4 of the 5 sites needed are left"):
+        secure.total(Ask("counts"), least=5)
+    away.clear()
+    same(secure.total(Ask("counts"), least=5)[0], plain(parts, NAMES))
 
 
 def test_nonsense_of_one_site_is_named_and_left_out(parts):

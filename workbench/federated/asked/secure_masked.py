@@ -40,6 +40,7 @@ def answer(site, ask: Ask) -> Answer:
     conversation.present(memory, name, own["dealers"].tolist(), sealed)
     arrays = {k: v for k, v in ask.arrays.items() if not k.startswith(OWN)}
     values = {k: v for k, v in ask.values.items() if not k.startswith(OWN)}
-    made = site.made(Ask(purpose, ask.round, arrays, values), leaves=False)
-    hidden = conversation.hide(memory, name, made.arrays, made.rows)
+    real = Ask(purpose, ask.round, arrays, values)
+    made = site.made(real, leaves=False)
+    hidden = conversation.hide(memory, name, made.arrays, made.rows, conversation.fingerprint(real))
     return Answer(made.rows, hidden, {"purpose": purpose}, behind=made.behind, masked=True)

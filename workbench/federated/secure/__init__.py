@@ -25,7 +25,9 @@ with c sites on its side as well that takes a threshold of more than half of the
 ``threshold``), at the price of fewer sites that may be lost.
 
 A site refuses, whoever asks: both shares of one neighbour; a second opening; a conversation or a key seen before; fewer
-than three survivors (of two, each knows the other's part), or a list of survivors that leaves itself out.
+than three survivors (of two, each knows the other's part), or a list of survivors that leaves itself out; and to open a
+second sum of the same ask whose survivors differ from the first one's by one or two sites, as the difference is theirs.
+That catches an ask repeated for a site that was away; a server that words it otherwise is not caught.
 
 Not built, and so not claimed: the public keys come through the server and are not signed, so a server that lies may
 put its own keys in the place of the other sites' and unmask one site (an active attack; it needs a public-key

@@ -7,16 +7,19 @@ conversation is over. Private keys never leave; a process that dies loses them, 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from workbench.federated.messages import Ask
 from workbench.federated.secure import fixed_point, graph, masks, shares
 from workbench.federated.site import SiteError
 
 MINIMUM = 3  # survivors of a sum; of two, each knows the other's part
+APART = 3  # sites by which two sums of the same answers have to differ; the difference is a sum as well
 KEPT = 4  # conversations open at once; an older one was given up by the server
 ROWS = "(rows)"  # the summed number of training rows, beside the arrays of the answer
 
@@ -110,9 +113,15 @@ def present(memory: Memory, conversation: str, dealers: Sequence[int], sealed: M
     return len(state["names"])
 
 
-def hide(memory: Memory, conversation: str, arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
-    """The answer in fixed point under all its masks: {"<kind> <name>": uint64 (limbs, *shape)}, rows among them."""
+def hide(
+    memory: Memory, conversation: str, arrays: Mapping[str, np.ndarray], rows: int, asked: str
+) -> dict[str, np.ndarray]:
+    """The answer in fixed point under all its masks: {"<kind> <name>": uint64 (limbs, *shape)}, rows among them.
+
+    ``asked`` is what it answers (``fingerprint``); two sums of the same answers must not differ by a few sites.
+    """
     state = _state(memory, conversation, "dealt", "masked")
+    state["asked"] = asked
     sites = len(state["names"])
     try:
         hidden = {
@@ -146,10 +155,28 @@ def reveal(
         raise SiteError("secure sum: this site sent its part and is said to be lost. Refused.")
     if len(there) < MINIMUM or len(there & set(state["held"])) < state["threshold"]:
         raise SiteError(f"secure sum: {len(there)} survivors are too few to hide one another. Refused.")
+    there_named = frozenset(state["names"][i] for i in there)
+    opened = memory.setdefault("opened", {}).setdefault(state["asked"], [])
+    for earlier in opened:
+        if 0 < len(there_named ^ earlier) < APART:
+            raise SiteError(
+                f"secure sum: the same was summed before with a difference of {len(there_named ^ earlier)} site(s) "
+                f"({', '.join(sorted(there_named ^ earlier))}), whose part the two sums would tell. Refused."
+            )
+    opened.append(there_named)
     owners = sorted(state["held"])
     told = [state["held"][j][:32] if j in there else state["held"][j][32:] for j in owners]
     del memory["conversations"][conversation]
     return np.array(owners, dtype=np.int64), _bytes(told)
+
+
+def fingerprint(ask: Ask) -> str:
+    """SHA-256 of what is asked, whatever the round."""
+    digest = hashlib.sha256(json.dumps([ask.purpose, dict(ask.values)], sort_keys=True).encode())
+    for name, array in sorted(ask.arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data if array.size else b"")
+    return digest.hexdigest()
 
 
 def sign(own: int, other: int) -> int:
