@@ -8,7 +8,7 @@ network's members, dealt by the same hash.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Start:
     solution, solutions : ridge on the modality's axes, level last (k + 1, T); with each part left out (E, k + 1, T)
     sigma : spread of the responses about their treatment's level
     bits, penalty : structures (T, b), and how far similar ones are trusted for a new compound
-    rows : training rows of all sites
+    rows : training rows of all sites that agreed; only the shares' unit, they are divided by their sum
     """
 
     plan: Plan
@@ -73,17 +73,10 @@ class Start:
 
 
 class Closed(ridge._Fit):
-    """The stages of the federated ridge, without its own intervals."""
+    """The federated ridge without intervals of its own; its stages are read from ``progress``."""
 
-    def stages(self) -> dict[str, Any]:
-        once = self.progress.once
-        scale = once("scale", 0.03, "means and spreads", self._scale)
-        axes = self._axes(scale)
-        self.shared = {"mean": scale["mean"], "sd": scale["sd"], "axes": axes}
-        start = once("start", 0.06, "one Gram matrix of all subjects", lambda: self._total("ridge_start", {}))
-        inner = once("inner", 0.12, "penalties", lambda: self._penalties(start))
-        weights = once("weights", 0.15, "weights", lambda: self._weights(start, inner["penalty"]))["weights"]
-        return {"scale": scale, "axes": axes, "start": start, "solutions": inner["solutions"], "solution": weights}
+    def _widths(self, start: Mapping[str, np.ndarray], inner: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"widths": np.zeros(len(start["count"]) + 1)}
 
 
 def smallest(sites: Sites, modality: str, of: Sequence[str]) -> int:
@@ -109,14 +102,16 @@ def prepare(sites: Sites, params: Mapping[str, Any], chosen: ridge.Settings, pro
         "limit", 0.01, "sizes of the sites", lambda: {"axes": np.array([smallest(sites, first, agreed.sites) - 1])}
     )
     k = max(min(chosen.axes, int(limit["axes"][0])), 2)
-    closed = Closed(sites, ridge.replace(chosen, axes=k), progress, gone)
-    made = closed.stages()
-    length = float(made["scale"]["length"][0])
-    gram, n = made["start"]["gram"][:-1, :-1], float(made["scale"]["subjects"][0])
-    rotations = {
-        first: _rotation(made["scale"]["mean"], made["scale"]["sd"], made["axes"] * length, gram * length**2, n)
-    }
-    turn = rotations[first].axes.T.astype(np.float64) @ made["axes"] * length  # of D's axes onto principal ones
+    closed = Closed(sites, replace(chosen, axes=k), progress, gone)
+    closed.run()
+    stage = {name: progress.once(name, 1.0, "", dict) for name in ("scale", "start", "inner", "weights")}
+    scale, axes, count = stage["scale"], closed.shared["axes"], stage["start"]["count"]
+    measured = np.flatnonzero(count > 0)  # of the others no site has enough rows
+    length, n = float(scale["length"][0]), float(scale["subjects"][0])
+    moments = stage["start"]["gram"][:-1, :-1] * length**2
+    rotations = {first: _rotation(scale["mean"], scale["sd"], axes * length, moments, n)}
+    turn = rotations[first].axes.T.astype(np.float64) @ axes * length  # of the ridge's axes onto principal ones
+    agreed = replace(agreed, treatments=[agreed.treatments[i] for i in measured])
     columns = {first: agreed.features}
     for m in params["modalities"]:
         if m != first and (found := _axes(sites, m, chosen, k, progress)) is not None:
@@ -134,11 +129,11 @@ def prepare(sites: Sites, params: Mapping[str, Any], chosen: ridge.Settings, pro
         np.zeros((len(bits), 1), np.float32), agreed.endpoint, agreed.unit, agreed.alias,
     )  # fmt: skip
     plan = plan.with_structure(plan.closed_form()._structure(bits.astype(np.float32)))
-    solution, solutions = (_turned(made[key], turn, length) for key in ("solution", "solutions"))
-    told = progress.once("spread", 0.18, "spread", lambda: _spread(closed.steady, agreed, solution[-1], progress))
+    solution = _turned(stage["weights"]["weights"][:, measured], turn, length)
+    solutions = _turned(stage["inner"]["solutions"][:, :, measured], turn, length)
+    told = progress.once("spread", 0.18, "spread", lambda: _spread(closed, solution[-1], measured))
     penalty = _trust(sites, plan, first, bits, solution, chosen.least, progress) if names else float(LAMBDAS[-1])
-    rows = int(made["start"]["count"].sum())
-    return Start(plan, first, solution, solutions, float(told["sigma"][0]), bits, penalty, rows)
+    return Start(plan, first, solution, solutions, float(told["sigma"][0]), bits, penalty, sum(agreed.rows.values()))
 
 
 def _rotation(mean, sd, axes: np.ndarray, moments: np.ndarray, subjects: float) -> Rotation:
@@ -175,8 +170,7 @@ def _axes(
     steady, said = Steady(sites, agreed.sites, chosen.least), agreed.values()
 
     def made() -> dict[str, np.ndarray]:
-        told = statistics.moments(steady, agreed, round=progress.next())
-        progress.next()
+        told = statistics.moments(steady, agreed, round=progress.next(2))
         varies = (told.sd >= 1e-6) & (told.count > 0)
         sd = np.where(varies, told.sd, np.inf)
         k = max(min(most, len(sd), smallest(sites, m, agreed.sites) - 1), 1)
@@ -194,7 +188,7 @@ def _axes(
 
 
 def _structures(sites: Sites, agreed: Agreed, progress: Progress) -> tuple[np.ndarray, list[str]]:
-    """Fingerprint bits (T, b) of the treatments, zeros where no site knows one; ([], []) where nobody has structures."""
+    """Fingerprint bits (T, b) of the treatments, zeros where unknown, and the bits' names; none where no site has any."""
     if "bits" not in progress.values:
         told = sites.ask(Ask("network_compounds", progress.next(), values={"treatments": agreed.treatments}))
         names: list[str] = []
@@ -212,12 +206,12 @@ def _structures(sites: Sites, agreed: Agreed, progress: Progress) -> tuple[np.nd
     return progress.arrays["structures/bits"], list(progress.values["bits"])
 
 
-def _spread(steady: Steady, agreed: Agreed, offset: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
+def _spread(closed: Closed, offset: np.ndarray, measured: np.ndarray) -> dict[str, np.ndarray]:
     """Standard deviation of responses less their treatment's level, over all sites."""
-    told = statistics.moments(steady, agreed, "endpoint", progress.next())
-    progress.next()
-    away, n = told.mean - offset, told.count / max(told.count.sum(), 1)
-    square = (n * (told.variance + away**2)).sum() - (n * away).sum() ** 2
+    told = statistics.moments(closed.steady, closed.plan, "endpoint", closed.progress.next(2), closed.inner)
+    count, away = told.count[measured], told.mean[measured] - offset
+    n = count / max(count.sum(), 1)
+    square = (n * (told.variance[measured] + away**2)).sum() - (n * away).sum() ** 2
     return {"sigma": np.array([np.sqrt(square) or 1.0])}
 
 

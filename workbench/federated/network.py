@@ -3,7 +3,7 @@
     start      shared axes, closed form, structures from sums           (``_network_start``)
     round      shared weights go to every site, it trains ``local_epochs`` on its own rows, its change comes back times
                its share of all rows; the server's strategy moves the weights by the mean change    (``strategies``)
-    finish     interval half-widths from counts of left-out residuals
+    finish     interval half-widths: a treatment's root mean square left-out error, times a quantile over all of them
 
 No member of the ensemble learns from its part of the subjects, at any site: parts are dealt by a hash of the person.
 Training subjects are named nowhere: a term of a known subject (``unseen pair``) is the site's own affair.
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.federated import ridge, statistics, strategies
+from workbench.federated import ridge, strategies
 from workbench.federated._network_local import built
 from workbench.federated._network_plan import NEEDS
 from workbench.federated._network_start import Start, prepare
@@ -31,7 +31,7 @@ from workbench.federated._response_module import set_weights, weights
 from workbench.federated._steady import SitesChanged
 from workbench.federated.messages import Value
 from workbench.federated.sites import Sites, TooFewSites, enough
-from workbench.predictors._widths import LEVEL, HalfWidths
+from workbench.predictors._widths import HalfWidths
 from workbench.predictors.drug_response import DrugResponse
 from workbench.text import nearest
 
@@ -56,7 +56,6 @@ class Settings:
     keep_optimizer : sites keep their optimiser's state between rounds
     modality, axes, steps : of the closed form and the shared axes (see ``ridge.Settings``)
     share : least share of the common features that a site has to have
-    resolution : of the half-widths, in root mean squares of the residuals
     parameters : of the DrugResponse
     """
 
@@ -71,7 +70,6 @@ class Settings:
     axes: int = 128
     steps: int = 4
     share: float = 0.8
-    resolution: float = 1e-3
     least: int = 1
     seed: int = 0
     endpoint: str | None = None
@@ -244,37 +242,30 @@ class _Training:
 
     def widths(self, shared: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
         """Half-widths by treatment and of all together last (T + 1,); the network's own held-out mean square."""
-        start, treatments = self.start, len(self.start.plan.treatments)
+        start = self.start
         arrays = {f"weights.{k}": a for k, a in shared.items()}
         arrays |= {"offset": start.offset, "sigma": np.array([start.sigma]), "solutions": start.solutions}
         values: dict[str, Value] = {
             "modality": start.modality,
             "closed_form_share": float(start.plan.params["closed_form_share"]),
         }
-        carry = True
 
-        def asked(edges: np.ndarray) -> dict[str, np.ndarray]:
-            nonlocal carry
+        def asked(more: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             ask = start.plan.ask(
-                "network_residuals", self.progress.next(), arrays | {"thresholds": edges}, values, carry=carry
+                "network_residuals", self.progress.next(), arrays | more, values | {"bins": ridge.BINS}, carry=not more
             )
-            carry = False
             return self.sites.total(ask, self.chosen.least)[0]
 
-        told = asked(np.zeros((treatments + 1, 1)))
-        count = told["count"]
-        rms = np.sqrt(told["square"] / np.maximum(count, 1))
-        rms = np.where(rms > 0, rms, rms[-1] or 1.0)
-
-        def counts(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-            edges = np.linspace(low, high, statistics.BINS // 4 + 1, axis=1)
-            below = np.maximum.accumulate(asked(edges)["below"], axis=1)
-            return np.diff(np.column_stack([np.zeros(len(below), np.int64), below, count]), axis=1)
-
-        rank = np.minimum(np.ceil((count + 1) * LEVEL), count)
-        found = statistics.ranked(counts, rank, count, np.zeros(len(rms)), 4 * rms, self.chosen.resolution * rms)
-        own = np.where(count[:-1] >= ROWS_OF_ITS_OWN, found[:-1], found[-1])
-        return np.append(own, found[-1]), float(told["held_out"][0] / max(told["held_out"][1], 1.0)) ** 0.5
+        told = asked({})
+        count, square = told["count"], told["square"]
+        whole = float(np.sqrt(square.sum() / max(count.sum(), 1)))
+        own = count >= ROWS_OF_ITS_OWN
+        scale = np.where(own & (square > 0), np.sqrt(square / np.maximum(count, 1)), whole or 1.0)
+        high = ridge.FAR * np.array([1.0, whole or 1.0])
+        counts = asked({"scale": scale, "low": np.zeros(2), "high": high})["counts"]
+        times, together = (ridge._quantile(c, h / ridge.BINS) for c, h in zip(counts, high, strict=True))
+        widths = np.append(np.where(own, times * scale, together), together)
+        return widths, float(np.sqrt(told["held_out"][0] / max(told["held_out"][1], 1.0)))
 
 
 def _model(training: _Training, shared: Mapping[str, np.ndarray], widths: np.ndarray, held_out: float) -> DrugResponse:

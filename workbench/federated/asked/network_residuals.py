@@ -1,9 +1,6 @@
-"""How many left-out residuals of the network lie below thresholds the server gives: intervals without a residual.
+"""How large the errors of the whole predictor are on rows it has not learnt from: by treatment, and in intervals.
 
-A residual is of a prediction that has not learnt from its row: by the member and the closed form of the row's part. A
-count that would tell of 1 to minimum_cell - 1 pairs, below or above a threshold, is rounded at random to 0 or to
-minimum_cell so that its mean is right (as statistical offices do; Fellegi 1975). Differences of two counts may be
-small.
+A residual is of a prediction that has not learnt from its row: by the member and the closed form of the row's part.
 """
 
 from __future__ import annotations
@@ -18,40 +15,47 @@ from workbench.federated.asked import Answer, Leaves
 from workbench.federated.messages import Ask
 
 PLAIN = (
-    "For each treatment, how many of the site's measured pairs the network misses by less than a threshold, having "
-    "not learnt from them; for the width of its intervals. Small counts are rounded at random."
+    "For each treatment the number of measured pairs and the sum of squared errors of predictions that had not learnt "
+    "from them; then how many errors, over all treatments together, lie in which interval. For the width of the "
+    "intervals that the model promises. Treatments with few rows are left out."
 )
 LEAVES = Leaves(
     arrays={
-        "count": "measured pairs by treatment, and of all",
-        "square": "sum of squared residuals by treatment, and of all",
-        "below": "residuals no larger than each threshold, by treatment, and of all",
+        "count": "measured pairs by treatment",
+        "square": "sum of squared errors by treatment",
         "held_out": "sum of squared errors of the network alone, and number of pairs",
+        "counts": "number of errors in each interval, over all treatments",
     },
     summed=True,
 )
 
 
 def answer(site, ask: Ask) -> Answer:
-    """Arrays of the ask: ``weights.*``, offset (T,), sigma (1,), solutions (parts, k + 1, T), thresholds (T + 1, m)."""
-    local, limits = _network_local.of(site, ask), ask.arrays["thresholds"]
-    size, deep = _residuals(local, ask)
-    count, square, below = np.zeros(len(limits), np.int64), np.zeros(len(limits)), np.zeros(limits.shape, np.int64)
-    for t in range(len(limits)):
-        own = size if t == len(limits) - 1 else size[local.drug == t]
-        own = own[np.isfinite(own)]
-        if len(own) >= local.least:
-            count[t], square[t] = len(own), (own**2).sum()
-            below[t] = _rounded((own[:, None] <= limits[t]).sum(0), len(own), local.least, own)
-    held = np.array([float((deep**2).sum()), float(len(deep)) + 0.0])
-    arrays = {"count": count, "square": square, "below": below, "held_out": held}
+    """Arrays of the ask: ``weights.*``, offset (T,), sigma (1,), solutions (parts, k + 1, T).
+
+    With scale (T,), low and high (2,) too: counts (2, bins + 2) of |error| / scale and of |error|.
+    """
+    local = _network_local.of(site, ask)
+    size, deep = _errors(local, ask)
+    count = np.bincount(local.drug, minlength=len(local.plan.treatments))
+    count[count < local.least] = 0
+    told = count[local.drug] > 0
+    if "scale" in ask.arrays:
+        both = np.stack([size / ask.arrays["scale"][local.drug], size], axis=1)[told]
+        counts = _rows.counted(both, ask.arrays["low"], ask.arrays["high"], int(_rows.number(ask, "bins")))
+        arrays = {"counts": _rows.merged(counts, local.least)}
+    else:
+        square = np.bincount(local.drug[told], size[told] ** 2, minlength=len(count))
+        held = np.array([float((deep[told] ** 2).sum()), float(told.sum())])
+        arrays = {"count": count, "square": square, "held_out": held}
     return Answer(local.train.height, arrays, behind=local.behind)
 
 
-def _residuals(local, ask: Ask) -> tuple[np.ndarray, np.ndarray]:
-    """|residual| of each row in the endpoint's unit, NaN where there is none, and the network's own error."""
+def _errors(local, ask: Ask) -> tuple[np.ndarray, np.ndarray]:
+    """|error| of each row in the endpoint's unit, and the network's own error; kept for the next ask about the same."""
     h = hashlib.blake2b(digest_size=16)
-    for name in sorted(set(ask.arrays) - {"thresholds"}):
+    names = ("offset", "sigma", "solutions", *sorted(k for k in ask.arrays if k.startswith("weights.")))
+    for name in names:
         h.update(name.encode() + np.ascontiguousarray(ask.arrays[name]).tobytes())
     if local.residual is None or local.residual[0] != h.hexdigest():
         sigma, offset = float(ask.arrays["sigma"][0]), ask.arrays["offset"][local.drug]
@@ -64,16 +68,3 @@ def _residuals(local, ask: Ask) -> tuple[np.ndarray, np.ndarray]:
         blind = offset + w * (closed - offset) + (1 - w) * deep
         local.residual = (h.hexdigest(), np.abs(value - blind), value - offset - deep)
     return local.residual[1], local.residual[2]
-
-
-def _rounded(below: np.ndarray, count: int, least: int, secret: np.ndarray) -> np.ndarray:
-    """Counts ``below`` of ``count`` (>= least) with what is small on either side rounded at random.
-
-    The draw comes from the residuals themselves, which nobody else has: the same ask gets the same answer.
-    """
-    seed = hashlib.blake2b(np.ascontiguousarray(secret).tobytes() + below.tobytes(), digest_size=8).digest()
-    draw = np.random.default_rng(int.from_bytes(seed, "big")).random(len(below))
-    above = count - below
-    few, most = (below > 0) & (below < least), (above > 0) & (above < least)
-    out = np.where(few, np.where(draw < below / least, least, 0), below)
-    return np.where(most & ~few, count - np.where(draw < above / least, least, 0), out)
