@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from widgets.dose_response import DoseResponse
     from widgets.embedding_explorer import EmbeddingExplorer
     from widgets.exposure import Exposure
+    from widgets.federation_board import FederationBoard
     from widgets.growth_curves import GrowthCurves
     from widgets.linked import Selection
     from widgets.pilot_planner import PilotPlanner
@@ -32,6 +33,7 @@ __all__ = [
     "DoseResponse",
     "EmbeddingExplorer",
     "Exposure",
+    "FederationBoard",
     "GrowthCurves",
     "PilotPlanner",
     "PredictionExplorer",
@@ -49,6 +51,7 @@ _ROOMS = {
     "DoseResponse": "widgets.dose_response",
     "EmbeddingExplorer": "widgets.embedding_explorer",
     "Exposure": "widgets.exposure",
+    "FederationBoard": "widgets.federation_board",
     "GrowthCurves": "widgets.growth_curves",
     "PilotPlanner": "widgets.pilot_planner",
     "PredictionExplorer": "widgets.prediction_explorer",

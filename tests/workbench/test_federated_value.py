@@ -248,7 +248,7 @@ def test_the_verb_prints_verdicts_and_writes_json(tmp_path: Path, capsys: pytest
     assert main([*given, "--json", str(out)]) == 0
     said = capsys.readouterr().out
     assert "=> JOIN: normalised Pearson rises by 0.213" in said and "=> DO NOT JOIN: RMSE rises by 0.266" in said
-    assert "epsilon spent 2.5; at delta 1e-05" in said
+    assert "epsilon spent 2.5; at delta 1e-05" in said and "! negative transfer: RMSE\n" in said
     assert "not measured: training rows, epsilon spent, bytes sent, messages, rounds, refused by its policy" in said
     told = json.loads(out.read_text())
     verdicts = {r["site"]: r["verdict"] for r in told if r["table"] == "verdicts"}
@@ -275,8 +275,17 @@ def test_a_recorded_federation_is_judged_and_another_run_says_what_it_lacks(
             run.tables(frames)
         return run.run_id
 
-    kept = write({"FEDERATION_PREDICTIONS": predictions({GAINS: SITES[GAINS]}), "FEDERATION_COSTS": COSTS})
-    assert main([kept, "--draws", "300"]) == 0
-    assert "training rows 4,000; epsilon spent 2.5" in capsys.readouterr().out
+    frame = predictions({GAINS: SITES[GAINS]})
+    naive = frame.filter(arm="alone").with_columns(predictor=pl.lit("global_mean"), predicted=pl.lit(0.0))
+    twice = pl.concat([COSTS, COSTS.with_columns(epsilon=pl.lit(None, pl.Float64))])  # two folds
+    tables_ = {"FEDERATION_PREDICTIONS": frame, "FEDERATION_COSTS": twice, "PREDICTIONS": naive.drop("site", "arm")}
+    assert main([write(tables_), "--draws", "300"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "training rows 4,000; bytes sent 2,500,000" in said and "delta" not in said
+    assert "not measured: epsilon spent" in said  # by one of the folds
+    from workbench.federated.value import of_run
+
+    found = of_run(runs.find("latest"), draws=100)
+    assert found.sites["naive_predictor"].unique().to_list() == ["global_mean, pooled"]
     assert main([write({}), "--draws", "300"]) == 1
     assert "it is no federation" in capsys.readouterr().err

@@ -38,7 +38,10 @@ class SiteValue:
         site, self.notes = models["site"][0], []
         there = {a: models.filter(pl.col("arm") == a) for a in ARMS if a in set(models["arm"])}
         if ALONE not in there:
-            raise WorthError(f"site {site!r} has no rows of arm {ALONE!r}: what it has without joining must be known.")
+            raise WorthError(
+                f"site {site!r} has no rows of arm {ALONE!r}: what it has without joining must be known. A simulation "
+                'trains it with arms = ["alone", "pooled"] in its table [federation].'
+            )
         if len(there) < 2:
             raise WorthError(f"site {site!r} has only arm {ALONE!r}; give {FEDERATED!r} to compare it with.")
         means = there[ALONE].filter(pl.col("baseline").is_not_null())
@@ -135,8 +138,6 @@ class SiteValue:
         risen = [m for m, g in gains.items() if g.low > 0]
         if harmed and risen:
             yield f"{' and '.join(risen)} better, {' and '.join(harmed)} worse than alone"
-        elif harmed:
-            yield f"{' and '.join(harmed)} worse than alone"
         sign = score.BETTER[decides]
         name, naive = self.best_naive(decides)
         low, high = self.arms.value(arm, decides).interval()

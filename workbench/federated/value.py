@@ -20,7 +20,17 @@ import polars as pl
 from workbench import predictors, score, tables
 from workbench.comparison._ranks import holm
 from workbench.federated import _fairness
-from workbench.federated._site_value import ALONE, ARMS, FEDERATED, METRICS, OWN, PERSONALISED, SiteValue, WorthError
+from workbench.federated._site_value import (
+    ALONE,
+    ARMS,
+    FEDERATED,
+    METRICS,
+    OWN,
+    PERSONALISED,
+    POOLED,
+    SiteValue,
+    WorthError,
+)
 from workbench.text import nearest
 
 LEAST = 0.02  # of a correlation, unless the site says otherwise
@@ -87,7 +97,7 @@ def worth(
     """
     frame, unit = _checked(predictions, decides, baseline)
     _known(least, frame["site"].unique().to_list())
-    costs = _table(costs, tables.FEDERATION_COSTS)
+    costs = _added(_table(costs, tables.FEDERATION_COSTS))
     attacks = _table(attacks, tables.FEDERATION_ATTACKS)
     naive = pl.col("predictor").is_in(list(predictors.naive_names()))
     models = frame.filter(~naive)
@@ -125,6 +135,36 @@ def worth(
         _fairness.overall(parts, verdicts),
         attacks,
         tuple(dict.fromkeys([*notes, *_many(models["site"].n_unique())])),
+    )
+
+
+def of_run(run: Any, **options: Any) -> Value:
+    """``worth`` of a recorded federation (a ``runs.Run``): its arms, costs, attacks, and its naive predictors.
+
+    Raises
+    ------
+    WorthError
+        The run holds no predictions by site, or no site was trained alone.
+    """
+    frame = run.table("FEDERATION_PREDICTIONS")
+    if frame.is_empty():
+        raise WorthError(
+            f"run {run.name!r} holds no predictions by site; it is no federation. Make one: "
+            "workbench federate simulate EXPERIMENT"
+        )
+    keys = ["split", "fold", "row"]
+    owner = frame.select(*keys, "site").unique(maintain_order=True)
+    family = pl.col("predictor").cast(pl.String).is_in(list(predictors.naive_names()))
+    naive = run.table("PREDICTIONS").filter(family).with_columns(pl.col("split", "predictor").cast(pl.String))
+    there = frame.with_columns(pl.col(pl.Categorical).cast(pl.String)).filter(~family)
+    beside = naive.join(
+        owner.with_columns(pl.col("split").cast(pl.String)), on=keys, how="inner", maintain_order="left"
+    )
+    beside = beside.with_columns(pl.lit(POOLED).alias("arm")).select(frame.columns)
+    schema = pl.Schema(tables.FEDERATION_PREDICTIONS.columns)
+    return worth(
+        pl.concat([there.cast(schema), beside.cast(schema)]) if there.height else frame.cast(schema),
+        **{"costs": run.table("FEDERATION_COSTS"), "attacks": run.table("FEDERATION_ATTACKS"), **options},
     )
 
 
@@ -179,6 +219,15 @@ def _table(frame: pl.DataFrame | None, table: tables.Table) -> pl.DataFrame:
     lacking = [pl.lit(None, t).alias(c) for c, t in table.columns.items() if c not in frame.columns]
     cast = {c: t for c, t in table.columns.items() if c in frame.columns}
     return tables.check(frame.cast(cast).with_columns(lacking), table)  # type: ignore[arg-type]
+
+
+def _added(costs: pl.DataFrame) -> pl.DataFrame:
+    """One row a site: folds are added up, but for the rows it brought; what one of them did not measure is null."""
+    whole = [c for c in tables.FEDERATION_COSTS.columns if c not in ("site", "rows", "delta")]
+    added = costs.group_by("site", maintain_order=True).agg(
+        pl.col("rows", "delta").max(), *(pl.when(pl.col(c).null_count() == 0).then(pl.col(c).sum()) for c in whole)
+    )
+    return added.select(list(tables.FEDERATION_COSTS.columns))
 
 
 def _known(least: Least | None, sites: list[str]) -> None:

@@ -15,11 +15,11 @@ import polars as pl
 
 from workbench import tables
 from workbench.federated._site_value import ALONE, ARMS, METRICS, OWN
-from workbench.federated.value import Value, WorthError, worth
+from workbench.federated.value import Value, WorthError, of_run, worth
 
 WIDTH, NAME, CELL = 118, 22, 25
 UNKNOWN = "not measured"
-PREDICTIONS, COSTS, ATTACKS = "FEDERATION_PREDICTIONS", "FEDERATION_COSTS", "FEDERATION_ATTACKS"
+COSTS, ATTACKS = "FEDERATION_COSTS", "FEDERATION_ATTACKS"
 
 
 def main(argv: list[str]) -> int:
@@ -52,11 +52,10 @@ def main(argv: list[str]) -> int:
     except SystemExit as e:
         return 2 if e.code else 0
     try:
-        predictions, costs, attacks = _read(given.source)
-        costs = costs if given.costs is None else pl.read_parquet(given.costs)
-        attacks = attacks if given.attacks is None else pl.read_parquet(given.attacks)
-        found = worth(predictions, least=least, decides=given.decides, baseline=given.baseline, costs=costs,
-                      attacks=attacks, draws=given.draws)  # fmt: skip
+        extra = {"costs": given.costs, "attacks": given.attacks}
+        read = {name: pl.read_parquet(path) for name, path in extra.items() if path is not None}
+        found = _found(given.source, least=least, decides=given.decides, baseline=given.baseline, draws=given.draws,
+                       **read)  # fmt: skip
         told = json.dumps(rows(found), indent=1, allow_nan=False)
         if given.json == "-":
             sys.stdout.write(told + "\n")
@@ -78,25 +77,18 @@ def _least(parser: argparse.ArgumentParser, text: str) -> tuple[str, float]:
         parser.error(f"--least {text!r}: give METRIC=NUMBER, such as --least 'normalised Pearson=0.02'.")
 
 
-def _read(source: str) -> tuple[pl.DataFrame, pl.DataFrame | None, pl.DataFrame | None]:
-    """Predictions, costs and attacks of a run, or the predictions of a file."""
+def _found(source: str, **options: Any) -> Value:
+    """The value of a file of predictions, or of a run."""
     path = Path(source)
     if path.is_file():
         if path.suffix != ".parquet":
             raise WorthError(f"{source!r} is no parquet file; write the predictions with write_parquet.")
-        return pl.read_parquet(path), None, None
+        return worth(pl.read_parquet(path), **options)
     if path.suffix == ".parquet":
         raise WorthError(f"there is no file {source!r}.")
     from workbench import runs
 
-    run = runs.find(source)
-    predictions = run.table(PREDICTIONS)
-    if predictions.is_empty():
-        raise WorthError(
-            f"run {run.name!r} holds no predictions by site; it is no federation. Make one: "
-            "workbench federate simulate EXPERIMENT"
-        )
-    return predictions, run.table(COSTS), run.table(ATTACKS)
+    return of_run(runs.find(source), **options)
 
 
 def rows(value: Value) -> list[dict[str, Any]]:
@@ -148,7 +140,8 @@ def _site(site: str, found: pl.DataFrame, facts: pl.DataFrame) -> Iterator[str]:
         yield from textwrap.wrap(
             f"{v['verdict'].upper()}{arm}: {v['reason']}", WIDTH, initial_indent="  => ", subsequent_indent="     "
         )
-        for flag in v["flags"]:
+        harmed = [f"negative transfer: {v['negative_transfer']}"] if v["negative_transfer"] else []
+        for flag in [*harmed, *v["flags"]]:
             yield from textwrap.wrap(f"! {flag}", WIDTH, initial_indent="     ", subsequent_indent="       ")
     if facts.height:
         yield from textwrap.wrap(
@@ -163,6 +156,7 @@ def _paid(v: dict[str, Any]) -> str:
         "bytes": ("bytes sent", ","), "messages": ("messages", ","), "rounds": ("rounds", ","),
         "refusals": ("refused by its policy", ","),
     }  # fmt: skip
+    v = v if v["epsilon"] is not None else v | {"delta": None}
     known = [f"{name} {v[c]:{form}}" for c, (name, form) in words.items() if v[c] is not None]
     unknown = [name for c, (name, _) in words.items() if v[c] is None and c != "delta"]
     return "; ".join([*known, *([f"{UNKNOWN}: {', '.join(unknown)}"] if unknown else [])])

@@ -1,0 +1,115 @@
+"""Should each site join: what it has alone and together, the verdict, what it paid; and the rounds while they run.
+
+The arithmetic is ``workbench.federated.value``'s; this shows its frames. What crosses to the browser:
+``_federation.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import polars as pl
+import traitlets as t
+
+from widgets import _federation
+from widgets._parts import esm
+from widgets.palette import theme
+from workbench.tables import FEDERATION_ROUNDS, check, empty
+from workbench.text import nearest
+
+KEEP: Any = object()  # what was not given stays as it is
+
+
+class FederationBoard(anywidget.AnyWidget):
+    """A federation, site by site: scores of each arm beside the naive value, differences, verdicts, costs, rounds.
+
+    Parameters
+    ----------
+    value : what ``workbench.federated.value.worth`` returns, or anything with its frames; None before training ends
+    rounds : polars frame of ``tables.FEDERATION_ROUNDS``, as far as it goes
+    title, note : heading, and a remark above everything; shown as text
+
+    Attributes
+    ----------
+    place : predictor and split in sight, ``"ridge \u00b7 unseen subject"``; one of ``places``
+    metric : one of ``metrics``
+    arm : what a site would join for: "federated" or "personalised"
+
+    Raises
+    ------
+    TableError, ValueError
+        A frame is not the table it should be, or holds an unknown verdict or arm.
+
+    Examples
+    --------
+    >>> board = FederationBoard(rounds=so_far)  # doctest: +SKIP
+    >>> board.update(rounds=more)  # while it trains; doctest: +SKIP
+    >>> board.update(worth(predictions))  # doctest: +SKIP
+    """
+
+    _esm = esm("federation_board")
+    frame_bytes = t.Bytes().tag(sync=True)
+    rounds_bytes = t.Bytes().tag(sync=True)
+    theme = t.Unicode().tag(sync=True)
+    title = t.Unicode().tag(sync=True)
+    note = t.Unicode().tag(sync=True)
+    place = t.Unicode().tag(sync=True)
+    metric = t.Unicode().tag(sync=True)
+    arm = t.Unicode().tag(sync=True)
+
+    def __init__(
+        self, value: Any = None, rounds: pl.DataFrame | None = None, *, title: str = "", note: str = ""
+    ) -> None:
+        packed = self._take(value)
+        self._rounds = check(empty(FEDERATION_ROUNDS) if rounds is None else rounds, FEDERATION_ROUNDS)
+        first = {"place": next(iter(self.places), ""), "metric": next(iter(self.metrics), "")}
+        super().__init__(
+            frame_bytes=packed, rounds_bytes=_federation.rounds_packed(self._rounds), theme=theme(), title=title,
+            note=note, arm=next(iter(self.arms), ""), **first,
+        )  # fmt: skip
+
+    def _take(self, value: Any) -> bytes:
+        frames = _federation.frames_of(value)
+        self._frames, self.value = frames, value
+        self.places, self.metrics = _federation.places_of(frames), _federation.metrics_of(frames)
+        self.arms = frames["verdicts"]["arm"].unique(maintain_order=True).to_list()
+        return _federation.packed(frames, getattr(value, "notes", ()))
+
+    def update(self, value: Any = KEEP, *, rounds: Any = KEEP) -> None:
+        """Another value, or other rounds, in place of those shown; what is in sight stays where it is still there."""
+        packed = None if value is KEEP else self._take(value)
+        with self.hold_sync():
+            if packed is not None:
+                for name, known in (("place", self.places), ("metric", self.metrics), ("arm", self.arms)):
+                    if getattr(self, name) not in known:
+                        setattr(self, name, next(iter(known), ""))
+                self.frame_bytes = packed
+            if rounds is not KEEP:
+                self._rounds = check(empty(FEDERATION_ROUNDS) if rounds is None else rounds, FEDERATION_ROUNDS)
+                self.rounds_bytes = _federation.rounds_packed(self._rounds)
+
+    @t.validate("place", "metric", "arm")
+    def _one_of(self, proposal: Any) -> str:
+        name, value = proposal["trait"].name, proposal["value"]
+        known = {"place": self.places, "metric": self.metrics, "arm": self.arms}[name]
+        if value not in known and (value or known):
+            raise t.TraitError(f"{name} {value!r} is not among the {len(known)} here.{nearest(value, known)}")
+        return str(value)
+
+    @property
+    def shown(self) -> pl.DataFrame:
+        """Scores of the place and metric in sight, site by site and arm by arm."""
+        here = pl.concat_str("predictor", "split", separator=" \u00b7 ") == self.place
+        return self._frames["sites"].filter(here & (pl.col("metric") == self.metric))
+
+    @property
+    def verdicts(self) -> pl.DataFrame:
+        """Verdicts of the place and arm in sight."""
+        here = pl.concat_str("predictor", "split", separator=" \u00b7 ") == self.place
+        return self._frames["verdicts"].filter(here & (pl.col("arm") == self.arm))
+
+    @property
+    def lost(self) -> pl.DataFrame:
+        """Sites that had no part in a round, with the reason."""
+        return self._rounds.filter(pl.col("lost").is_not_null()).select("round", "site", "lost")
