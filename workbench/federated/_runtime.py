@@ -13,6 +13,7 @@ from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.client_app import ClientAppException
 from flwr.common.constant import RUN_ID_NUM_BYTES, SUPERLINK_NODE_ID, TASK_ID_NUM_BYTES
 from flwr.compat.client.run_info_store import DeprecatedRunInfoStore, RunInfo
 from flwr.proto.task_pb2 import Task
@@ -90,7 +91,10 @@ class Here(Backend):
         pass
 
     def process_message(self, message: Message, context: Context) -> tuple[Message, Context]:
-        return self.app(message=message, context=context), context
+        try:
+            return self.app(message=message, context=context), context
+        except Exception as error:
+            raise ClientAppException(type(error).__name__) from error  # the same code as from a worker
 
 
 class Actors(Backend):

@@ -101,11 +101,29 @@ def _network_settings() -> Mapping[str, Any]:
     return network.settings()
 
 
+def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
+    """DrugResponse in rounds (``network``), by a strategy; by a robust rule in place of the mean where ``rule`` is set."""
+    from workbench.federated import network, robust
+
+    own = {k: v for k, v in settings.items() if k not in ROBUST}
+    rule = str(settings.get("rule", ""))
+    combine = robust.make(rule, int(settings.get("bad", 0)), bool(settings.get("mix", False))) if rule else None
+    return network.fit(sites, own, state, keep, say, combine)
+
+
+def _network_settings() -> Mapping[str, Any]:
+    from workbench.federated import network
+
+    return dict(network.settings()) | ROBUST
+
+
+ROBUST = {"rule": "", "bad": 0, "mix": False}  # see ``robust.make``; the server then sees each site's change
 TOLD = ("predictor", "parameters", "rounds", "least", "seed", "endpoint", "modality")  # said elsewhere in the file
 
 METHODS: dict[str, Method] = {
     "means": Method(("drug_mean", "global_mean"), _means, lambda: {"modality": "expression"}),
     "ridge": Method(("ridge",), _ridge, _ridge_settings),
+    "network": Method(("drug_response",), _network, _network_settings),
     "network": Method(("drug_response",), _network, _network_settings),
 }
 

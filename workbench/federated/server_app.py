@@ -6,6 +6,7 @@ something else or takes another's name is in ``Gathered.lost`` with the reason; 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -59,7 +60,8 @@ class FlowerSites:
     ) -> None:
         self.grid, self.timeout_s, self.least, self.pause_s, self.wait = grid, timeout_s, least, pause_s, wait
         self.node: dict[str, int] = {}
-        self.refused: dict[int, str] = {}  # nodes that said hello and may not take part
+        self.refused: dict[int, str] = {}  # nodes without a name of their own
+        self._silent: dict[int, float] = {}
         self.bytes_sent: dict[str, int] = {}
         self.bytes_received: dict[str, int] = {}
         self._meet(expected, patience_s)
@@ -101,19 +103,19 @@ class FlowerSites:
 
     def _greet(self) -> None:
         """Say hello to nodes not met yet, and learn the names of their sites."""
-        known = set(self.node.values()) | set(self.refused)
-        new = {n: f"node {n}" for n in self.grid.get_node_ids() if n not in known}
-        if not new:
-            return
-        for node, reply in self._exchange(HELLO, new).items():
-            if isinstance(reply, str):
-                continue  # it may only be slow to start: greeted again next time
-            if reply.refused is not None:
-                self.refused[node] = f"{reply.site}: {reply.refused}"
-            elif self.node.get(reply.site, node) in set(self.grid.get_node_ids()) - {node}:
-                self.refused[node] = f"{reply.site}: another node that is connected has that name"
-            else:
+        here, now = set(self.grid.get_node_ids()), time.monotonic()
+        met = set(self.node.values())
+        new = {n: f"node {n}" for n in here - met if now - self._silent.get(n, -math.inf) >= self.timeout_s}
+        self.refused = {n: why for n, why in self.refused.items() if n in here}
+        for node, reply in sorted(self._exchange(HELLO, new).items()):
+            if isinstance(reply, str):  # it may only be slow to start: greeted again, but not before every ask
+                self._silent[node] = time.monotonic()
+                self.refused[node] = f"node {node}: {reply}"
+            elif self.node.get(reply.site, node) in here - {node}:
+                self.refused[node] = f"node {node}: another node that is connected is called {reply.site!r} too"
+            else:  # a refusal bears the name as well; what it does answer is the site's own business
                 self.node[reply.site] = node
+                self.refused.pop(node, None)
 
     def _send(self, ask: Ask, nodes: dict[int, str]) -> tuple[list[Reply], dict[str, str]]:
         replies, lost = [], {}

@@ -29,13 +29,15 @@ from typing import Any
 from workbench import experiment
 from workbench.experiment import Experiment, ExperimentError
 from workbench.federated import methods, sharing
-from workbench.federated.policy import Policy
+from workbench.federated import policy as policies
 from workbench.splits import Fold, Split
 from workbench.study import Study
 from workbench.text import nearest
 
 SHARED = ("name", "question", "study", "endpoint", "split", "folds", "seed", "cohort", "only", "require", "draws",
           "predictors", "parameters")  # fmt: skip
+ARMS = ("alone", "pooled")
+SECURE = 3  # fewest sites of a secure sum: of two, each knows the other's part
 
 
 class FederationError(ValueError):
@@ -56,6 +58,8 @@ class Federation:
     timeout_s : longest wait for one site's answer [s]
     secure : sums by secure aggregation, so that no site's part is seen
     settings : of the method
+    arms : what is trained beside it, to be compared in each site: "alone", "pooled"
+    gated : True where each answer passes a site's whole gate, ledger and checks for rows included, as at a real site
     policy : of every site of a simulation
     """
 
@@ -66,6 +70,8 @@ class Federation:
     least: int = 2
     timeout_s: float = 600.0
     secure: bool = False
+    gated: bool = False
+    arms: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,7 +100,7 @@ class Federation:
         """As ``of`` reads it: plain values only."""
         shared = {k: v for k in SHARED if (v := getattr(self.experiment, k)) not in ("", (), {})}
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "experiment"}
-        return json.loads(json.dumps(shared | {"federation": {k: v for k, v in own.items() if v != {}}}))
+        return json.loads(json.dumps(shared | {"federation": {k: v for k, v in own.items() if v not in ({}, ())}}))
 
 
 def read(path: Path | str) -> Federation:
@@ -135,7 +141,12 @@ def of(given: Mapping[str, Any], where: str = "federation") -> Federation:
         raise FederationError(str(error)) from None
     if len(plan.predictors) != 1:
         raise FederationError(f"{where}: a federation trains one predictor; predictors names {len(plan.predictors)}.")
-    methods.check(method, plan.predictors[0], own.get("settings", {}), where)
+    if not isinstance(settings := own.get("settings", {}), dict):
+        raise FederationError(f"{where}: [federation]: settings should be a table, found {settings!r}.")
+    try:
+        methods.check(method, plan.predictors[0], settings, where)
+    except methods.MethodError as error:
+        raise FederationError(str(error)) from None
     return _typed(where, plan, {**own, "method": method})
 
 
@@ -157,7 +168,7 @@ def _typed(where: str, plan: Experiment, own: dict[str, Any]) -> Federation:
     where = f"{where}: [federation]"
     kinds: dict[str, tuple[type, ...]] = {"rounds": (int,), "least": (int,), "timeout_s": (int, float),
                                           "secure": (bool,)}  # fmt: skip
-    kinds |= dict.fromkeys(("sites", "settings", "policy"), (dict,))
+    kinds |= dict.fromkeys(("sites", "settings", "policy"), (dict,)) | {"gated": (bool,), "arms": (list, tuple)}
     for key, kind in kinds.items():
         if key in own and (not isinstance(own[key], kind) or (isinstance(own[key], bool) and bool not in kind)):
             raise FederationError(f"{where}: {key} should be {kind[-1].__name__}, found {own[key]!r}.")
@@ -165,15 +176,19 @@ def _typed(where: str, plan: Experiment, own: dict[str, Any]) -> Federation:
         if key in own and own[key] < 1:
             raise FederationError(f"{where}: {key} should be at least 1, found {own[key]}.")
     _sites(f"{where[:-1]}.sites]", own.get("sites", {}))
-    allowed = {f.name: f for f in fields(Policy) if f.init}
-    _known(f"{where[:-1]}.policy]", own.get("policy", {}), allowed)
     try:
-        policy(own.get("policy", {}))
-    except (TypeError, ValueError) as error:
-        raise FederationError(f"{where[:-1]}.policy]: {error}") from None
+        policies.of(own.get("policy", {}), f"{where[:-1]}.policy]")
+    except policies.PolicyFileError as error:
+        raise FederationError(str(error)) from None
+    for arm in own.get("arms", ()):
+        if arm not in ARMS:
+            raise FederationError(f"{where}: arms names {arm!r}.{nearest(str(arm), ARMS)} Known: {', '.join(ARMS)}.")
+    if own.get("secure") and own.get("least", 2) < SECURE:
+        own["least"] = SECURE
     if "random" in own.get("sites", {}) and own.get("least", 2) > own["sites"]["random"]:
         raise FederationError(f"{where}: least = {own['least']} sites, but there are {own['sites']['random']}.")
-    return Federation(plan, **own)
+    values: dict[str, Any] = own | {"arms": tuple(own.get("arms", ()))}
+    return Federation(plan, **values)
 
 
 def _sites(where: str, sites: dict[str, Any]) -> None:
@@ -193,11 +208,6 @@ def _sites(where: str, sites: dict[str, Any]) -> None:
         ]
         if bad:
             raise FederationError(f'{where}: groups should be site = ["value", ...], found {groups!r}.')
-
-
-def policy(given: Mapping[str, Any]) -> Policy:
-    """A site's Policy of plain values; lists become tuples."""
-    return Policy(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 def _known(where: str, given: Mapping[str, Any], known: Any) -> None:

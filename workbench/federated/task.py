@@ -7,6 +7,7 @@ process opened for a run (study, fold, site with its memory) it keeps for the ne
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from workbench import home
+from workbench.federated import policy as policies
 from workbench.federated import sharing, spec
 from workbench.federated.messages import Ask, MessageError, Reply, Value
-from workbench.federated.policy import Policy
 from workbench.federated.site import Site, SiteError
 from workbench.splits import Fold
 from workbench.study import Study, find
@@ -91,9 +93,12 @@ def reply_of(record: RecordDict) -> Reply:
 
 def size(record: RecordDict) -> int:
     """Bytes of a record as it travels: .npy bytes, names and values; Flower's own envelope is not counted."""
-    arrays = record.array_records.values()
-    plain = record.config_records.values()
-    return sum(len(k) + len(a.data) for r in arrays for k, a in r.items()) + sum(r.count_bytes() for r in plain)
+    total = sum(len(k) + len(a.data) for r in record.array_records.values() for k, a in r.items())
+    for config in record.config_records.values():  # not count_bytes, which fails on an empty list (flwr 1.41)
+        for name, value in config.items():
+            parts = value if isinstance(value, list) else [value]
+            total += len(name) + sum(len(p.encode()) if isinstance(p, str) else 8 for p in parts)
+    return total
 
 
 def _parts(record: RecordDict, wanted: Mapping[str, type]) -> tuple[dict[str, np.ndarray], dict[str, Any], dict]:
@@ -142,7 +147,8 @@ def site(run_id: int, config: Mapping[str, Any], node: Mapping[str, Any]) -> Sit
     Parameters
     ----------
     config : ``run_config``
-    node : "partition-id" in a simulation; "name", "study" (folder) and "policy" (TOML file) at a real site
+    node : "partition-id" in a simulation; at a real site "name", "study" (folder), "policy" (TOML file) and "ledger"
+        (folder)
     """
     key = (run_id, str(node.get("name", node.get("partition-id"))))
     with _lock:
@@ -167,18 +173,27 @@ def _simulated(federation: spec.Federation, number: int, node: Mapping[str, Any]
 
 
 def _site(federation: spec.Federation, fold: Fold, name: str, subjects: list[str]) -> Site:
-    return Site(name, sharing.local(fold, subjects), spec.policy(federation.policy))
+    made = Site(name, sharing.local(fold, subjects), policies.of(federation.policy))
+    if federation.gated:
+        from workbench.federated import gate
+
+        made.outgoing = gate.steps(book(federation, fold.number, name))
+    return made
+
+
+def book(federation: spec.Federation, number: int, site: str) -> Path:
+    """Folder of a simulated site's ledger, in the home."""
+    return home.home() / "federations" / slug(federation.name) / f"fold {number}" / slug(site)
+
+
+def slug(name: str) -> str:
+    """``name`` as one folder: what a path may not hold becomes ``_``."""
+    return re.sub(r"[^A-Za-z0-9_. -]+", "_", name).strip(". ") or "_"
 
 
 def _real(federation: spec.Federation, number: int, node: Mapping[str, Any]) -> Site:
+    from workbench.federated import gate
+
     fold = federation.divide(Study.open(str(node["study"]))).fold(number)
-    return Site(str(node["name"]), fold, policy_of(node.get("policy")))
-
-
-def policy_of(path: Any) -> Policy:
-    """The policy in a site's TOML file; the default one where there is no file."""
-    if not path:
-        return Policy()
-    import tomllib
-
-    return spec.policy(tomllib.loads(Path(str(path)).read_text(encoding="utf-8")))
+    policy = policies.read(str(node["policy"]))
+    return Site(str(node["name"]), fold, policy, gate.steps(str(node["ledger"])))
