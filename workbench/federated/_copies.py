@@ -25,16 +25,19 @@ MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing (Knuth, The Art of
 class Table:
     """A set of keys as a table of bits: ``has`` may be wrong by chance where it says yes, never where it says no."""
 
-    cells: np.ndarray
+    cells: np.ndarray  # 8 to a byte
 
     @classmethod
     def of(cls, keys: np.ndarray) -> Table:
+        """The table in which all of ``keys`` (n,) stand."""
         cells = np.zeros(1 << BITS, dtype=bool)
         cells[_cell(keys)] = True
-        return cls(cells)
+        return cls(np.packbits(cells))
 
     def has(self, keys: np.ndarray) -> np.ndarray:
-        return self.cells[_cell(keys)]
+        """Which of ``keys`` (n,) stand there."""
+        at = _cell(keys)
+        return (self.cells[at >> 3] >> (7 - (at & 7)).astype(np.uint8) & 1).astype(bool)
 
 
 def _cell(keys: np.ndarray) -> np.ndarray:
@@ -48,7 +51,8 @@ def value_keys(values: np.ndarray) -> np.ndarray:
 
 def exact(flat: np.ndarray, table: Table) -> bool:
     """Whether 14 of 16 neighbours in ``flat`` (N,) are own values; in short arrays 4 in 5 of at least 4 different."""
-    hit = table.has(value_keys(flat)) & (flat != np.round(flat))
+    with np.errstate(all="ignore"):  # bytes read as floats may be anything
+        hit = table.has(value_keys(flat)) & (flat != np.rint(flat))
     if not hit.any():
         return False
     if len(flat) < EXACT_OF:

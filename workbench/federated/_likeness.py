@@ -111,7 +111,7 @@ def _short(flat: np.ndarray, view: View) -> float:
     windows = np.lib.stride_tricks.sliding_window_view(flat, width)
     found = 0.0
     for first in sorted({0, view.width - width}):
-        part = view.values[:, first : first + width]
+        part = view.values[:, first : first + width].astype(np.float64)
         shared = [part.mean(axis=0)] if len(part) > 1 else []
         form = form_of(part, shared)
         compared = len(windows) * len(form.rows)

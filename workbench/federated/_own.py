@@ -34,7 +34,7 @@ class Form:
 
 @dataclass(frozen=True)
 class View:
-    """One table of own rows; ``values`` (n, f) float64 without gaps, ``forms`` as at the top."""
+    """One table of own rows; ``values`` (n, f) float32 without gaps, ``forms`` as at the top."""
 
     name: str
     values: np.ndarray
@@ -128,7 +128,7 @@ def _view(name: str, values: np.ndarray, training: np.ndarray) -> list[View]:
         forms.append(
             form_of((values - values.mean(0)) / sd, [m / sd for m in means] + [(m - means[0]) / sd for m in means])
         )
-    return [View(name, values, tuple(forms))]
+    return [View(name, values.astype(np.float32), tuple(forms))]
 
 
 def form_of(rows: np.ndarray, means: list[np.ndarray]) -> Form:

@@ -151,9 +151,10 @@ class Ledger:
             entry = _entry(line)
             if k in closed:
                 continue
-            if entry is None or entry["previous"] != self._head or entry["n"] != self._count:
+            sound = entry is not None and (entry["n"], entry["previous"]) == (self._count, self._head)
+            if entry is None or not sound or hashed(entry) != entry["hash"]:
                 raise LedgerError(
-                    f"ledger: entry {self._count} does not follow the one before it; nothing leaves until somebody "
+                    f"ledger: entry {self._count} is not what was written; nothing leaves until somebody "
                     "has looked (workbench federate ledger FILE --verify)."
                 )
             self._take(entry)
