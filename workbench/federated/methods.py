@@ -89,19 +89,6 @@ def _ridge_settings() -> Mapping[str, Any]:
 
 
 def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
-    """DrugResponse in rounds (``network``)."""
-    from workbench.federated import network
-
-    return network.fit(sites, settings, state, keep, say)
-
-
-def _network_settings() -> Mapping[str, Any]:
-    from workbench.federated import network
-
-    return network.settings()
-
-
-def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
     """DrugResponse in rounds (``network``), by a strategy; by a robust rule in place of the mean where ``rule`` is set."""
     from workbench.federated import network, robust
 
@@ -123,7 +110,6 @@ TOLD = ("predictor", "parameters", "rounds", "least", "seed", "endpoint", "modal
 METHODS: dict[str, Method] = {
     "means": Method(("drug_mean", "global_mean"), _means, lambda: {"modality": "expression"}),
     "ridge": Method(("ridge",), _ridge, _ridge_settings),
-    "network": Method(("drug_response",), _network, _network_settings),
     "network": Method(("drug_response",), _network, _network_settings),
 }
 

@@ -183,6 +183,8 @@ def _typed(where: str, plan: Experiment, own: dict[str, Any]) -> Federation:
     for arm in own.get("arms", ()):
         if arm not in ARMS:
             raise FederationError(f"{where}: arms names {arm!r}.{nearest(str(arm), ARMS)} Known: {', '.join(ARMS)}.")
+    if own.get("secure") and own.get("settings", {}).get("rule"):
+        raise FederationError(f"{where}: a robust rule looks at each site's change, which secure sums hide; give one.")
     if own.get("secure") and own.get("least", 2) < SECURE:
         own["least"] = SECURE
     if "random" in own.get("sites", {}) and own.get("least", 2) > own["sites"]["random"]:
