@@ -206,12 +206,17 @@ def merged(counts: np.ndarray, smallest: int) -> np.ndarray:
     return out
 
 
+def most_axes(site: Site, subjects: int) -> int:
+    """Most axes for which a site with so many training subjects answers: fewer than its policy's number for each."""
+    return max(int(np.ceil(site.policy.axes_per_subject * subjects)) - 1, 0)
+
+
 def enough_subjects(site: Site, rows: Rows, axes: int) -> None:
     """Raise SiteError unless there are more subjects than axes: as many would show the span of the rows.
 
     The site's policy says how many a subject; more than 1 is for sums that nobody sees but together.
     """
-    if axes >= site.policy.axes_per_subject * len(rows.subjects):
+    if axes > most_axes(site, len(rows.subjects)):
         raise SiteError(f"{axes} axes would tell too much of this site's rows; its policy allows fewer.")
 
 

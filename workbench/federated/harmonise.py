@@ -46,7 +46,7 @@ class Plan:
 
     Attributes
     ----------
-    sites : those that take part, and ``rows``, training rows of each
+    sites : those that take part; ``rows`` of each, for training, and ``axes``, the most it answers for
     refused : {site: why}, also of sites that did not answer
     modality, feature_unit, features : the inputs, in order
     endpoint, unit, treatments : the outputs; sites convert to ``unit``
@@ -57,6 +57,7 @@ class Plan:
 
     sites: tuple[str, ...]
     rows: Mapping[str, int]
+    axes: Mapping[str, int]
     refused: Mapping[str, str]
     modality: str
     feature_unit: str
@@ -103,6 +104,7 @@ def agree(
     least: int = 1,
     share: float = SHARE,
     without: Mapping[str, str] | None = None,
+    axes: int = 0,
 ) -> Plan:
     """Ask every site for its schema and agree.
 
@@ -111,6 +113,7 @@ def agree(
     endpoint : the one wanted; None takes that of most sites
     share : least share of most sites' features that a site has to have
     without : {site: why it shall not take part}
+    axes : fewest axes that a site has to answer for
 
     Raises
     ------
@@ -137,13 +140,18 @@ def agree(
     unit = _unit(replies, refused, found)
     feature_unit = hold("feature_unit", f"the unit of {modality}")
     _some(replies, refused, least)
+    for site, reply in list(replies.items()):
+        if (most := int(reply.arrays["axes"].sum())) < axes:
+            said = Difference(site, "the number of axes it answers for", f"{most}", f"at least {axes}", "refused")
+            _refuse(replies, refused, found, said)
+    _some(replies, refused, least)
     features, same = _features(sites, replies, refused, found, modality, share)
     _some(replies, refused, least)
     treatments, alias = _treatments(replies, found)
-    rows = {s: int(r.arrays["rows"].sum()) for s, r in replies.items()}
+    rows, most_axes = ({s: int(r.arrays[k].sum()) for s, r in replies.items()} for k in ("rows", "axes"))
     return Plan(
-        tuple(replies), rows, refused, modality, feature_unit, features, agreed_endpoint, unit, treatments, alias,
-        tuple(found), same,
+        tuple(replies), rows, most_axes, refused, modality, feature_unit, features, agreed_endpoint, unit, treatments,
+        alias, tuple(found), same,
     )  # fmt: skip
 
 

@@ -23,9 +23,10 @@ What the messages show the server, of each site, or with secure sums of all site
     ridge_residuals   how many errors lie in which interval, all treatments together
 
 A Gram matrix of fewer rows than columns shows the span of the rows, and with it whether a known profile is among them:
-so a site refuses as many axes as it has subjects. Gram matrices by treatment are never asked for: two of them differ by
-the subjects that were measured with one treatment only, often a single one. The products narrow them down all the same,
-round by round, for a server that keeps them all: with sums that are not secure, that is what a site shows at most.
+so a site refuses as many axes as it has subjects, unless its policy says otherwise. Gram matrices by treatment are never
+asked for: two of them differ by the subjects that were measured with one treatment only, often a single one. The
+products narrow them down all the same, round by round, for a server that keeps them all: with sums that are not secure,
+that is what a site shows at most.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Settings:
     Attributes
     ----------
     modality, endpoint : inputs and output; endpoint None takes that of most sites
-    axes : principal axes, k
+    axes : principal axes, k; fewer where a site answers for fewer
+    least_axes : a site that answers for fewer than these takes no part
     steps : steps of power iteration
     penalties : candidates, one is chosen for each treatment
     parts, seed : inner parts that are left out in turn, and what deals them
@@ -77,6 +79,7 @@ class Settings:
     modality: str = "expression"
     endpoint: str | None = None
     axes: int = 128
+    least_axes: int = 16
     steps: int = 4
     penalties: tuple[float, ...] = tuple(float(a) for a in 10.0 ** np.linspace(-1.0, 2.0, 9))
     parts: int = 5
@@ -157,7 +160,15 @@ class _Fit:
     def __init__(self, sites: Sites, chosen: Settings, progress: Progress, gone: Mapping[str, str]) -> None:
         self.chosen, self.progress = chosen, progress
         self.plan = progress.agreed(
-            lambda: agree(sites, chosen.modality, chosen.endpoint, chosen.least, chosen.share, gone)
+            lambda: agree(
+                sites,
+                chosen.modality,
+                chosen.endpoint,
+                chosen.least,
+                chosen.share,
+                gone,
+                min(chosen.least_axes, chosen.axes),
+            )
         )
         self.steady = Steady(sites, self.plan.sites, chosen.least)
         self.inner: dict[str, Value] = {
@@ -198,7 +209,7 @@ class _Fit:
 
     def _axes(self, scale: Mapping[str, np.ndarray]) -> np.ndarray:
         f, subjects = len(scale["mean"]), int(scale["subjects"][0])
-        k = min(self.chosen.axes, f, subjects)
+        k = min(self.chosen.axes, f, subjects, *self.plan.axes.values())
         axes = np.linalg.qr(np.random.default_rng([self.chosen.seed, 20261122]).normal(size=(f, k)))[0]
         for step in range(self.chosen.steps):
             share = 0.05 + 0.25 * (step + 1) / self.chosen.steps

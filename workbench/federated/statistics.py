@@ -116,8 +116,9 @@ def ranked(
     low, high = low.astype(np.float64), high.astype(np.float64)
     known = (total >= 1) & (rank <= total)
     inside = np.zeros(len(low), dtype=bool)  # the value is known to lie between low and high
+    done = ~known
     asked = 0
-    while (todo := known & (~inside | (high - low > resolution))).any():
+    while (todo := ~done & (~inside | (high - low > resolution))).any():
         if (asked := asked + 1) > MOST:
             raise RuntimeError(f"{int(todo.sum())} of {len(low)} quantiles were not found in {MOST} rounds.")
         counts = count(low, high)
@@ -133,4 +134,5 @@ def ranked(
         low = np.select([within, settled, outside], [step, edge, further], low)
         high = low + np.select([within, settled, outside], [width / bins, resolution, 8 * width], width)
         inside |= within
+        done |= settled
     return np.where(known, (low + high) / 2, np.nan)

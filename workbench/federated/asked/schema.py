@@ -14,7 +14,11 @@ PLAIN = (
     "treatments with enough rows, and how many rows and subjects. No measured value, no subject."
 )
 LEAVES = Leaves(
-    arrays={"rows": "number of training rows", "subjects": "number of training subjects with the modality"},
+    arrays={
+        "rows": "number of training rows",
+        "subjects": "number of training subjects with the modality",
+        "axes": "most directions for which the site answers with sums",
+    },
     summed=False,
     values=(
         "endpoint", "unit", "modality", "feature_unit", "feature_count", "feature_digest", "features", "treatments",
@@ -43,4 +47,6 @@ def answer(site, ask: Ask) -> Answer:
     }
     if ask.values.get("features"):
         values["features"] = list(own)
-    return Answer(train.height, {"rows": np.array([train.height]), "subjects": np.array([int(there.sum())])}, values)
+    subjects = int(there.sum())
+    arrays = {"rows": train.height, "subjects": subjects, "axes": _rows.most_axes(site, subjects)}
+    return Answer(train.height, {k: np.array([v]) for k, v in arrays.items()}, values)
