@@ -36,6 +36,6 @@ send a wrong number: a masked part cannot be checked, so robust rules and secure
 
 What the sum still tells: itself. The server sees the exact sum over at least three sites, the total of rows, who took
 part, and the names and shapes of the arrays. Two sums that differ by one site's presence give that site's part; a sum
-to which one site alone contributes (a tissue only it treats) is that site's part. Against that stand small-cell rules
-at the site, which see the answer before it is masked, and differential privacy.
+to which one site alone contributes (a tissue only it treats) is that site's part. Against that stand the rules for
+small cells in the ``asked`` files, which act before the mask, and differential privacy.
 """
