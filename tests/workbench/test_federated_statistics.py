@@ -1,4 +1,4 @@
-"""Counts, means, spreads, histograms and quantiles over sites are those of the pooled rows, and no small count leaves."""
+"""Counts, means, spreads, histograms and quantiles over sites are the pooled rows', and no small count leaves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests import toy
 from workbench.federated import _rows, gate, sharing, statistics
 from workbench.federated._steady import NotANumber, SitesChanged, Steady
-from workbench.federated.harmonise import agree
+from workbench.federated.harmonise import Plan, agree
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site
@@ -38,7 +38,7 @@ def fold():
     return Split.make(study, "unseen subject", endpoint="ln_ic50", folds=3).fold(0)
 
 
-def federation(fold, kind=Site, policy=OPEN, sites=3, outgoing=None) -> tuple[Steady, object, Inline]:
+def federation(fold, kind=Site, policy=OPEN, sites=3, outgoing=None) -> tuple[Steady, Plan, Inline]:
     dealt = sharing.at_random(fold, sites)
     inline = Inline(
         [kind(n, sharing.local(fold, own), policy, *([outgoing(n)] if outgoing else [])) for n, own in dealt.items()]
@@ -86,8 +86,13 @@ def test_a_histogram_is_the_pooled_one(fold):
 def test_small_counts_are_told_with_the_next_ones_and_none_is_lost(fold):
     steady, plan, inline = federation(fold, policy=Policy(minimum_cell=5))
     seen: list[np.ndarray] = []
+
+    def look(site, ask, made):
+        seen.append(made.arrays["counts"])
+        return made
+
     for site in inline.sites.values():
-        site.outgoing = (lambda _, ask, made: seen.append(made.arrays["counts"]) or made,)
+        site.outgoing = (look,)
     values = pooled(inline, plan, "features")
     low, high = np.full(values.shape[1], -2.0), np.full(values.shape[1], 2.0)
     counts = statistics.histogram(steady, plan, low, high, 16)
@@ -123,7 +128,7 @@ def test_a_treatment_with_few_rows_at_a_site_is_left_out_everywhere(fold):
     one = fold.train.filter((fold.train["treatment"] == rare) & (fold.train["subject"] == fold.train["subject"][0]))
     rest = fold.train.filter(fold.train["treatment"] != rare)
     cut = replace(fold, train=one.extend(rest))
-    steady, plan, inline = federation(cut, policy=Policy(minimum_cell=5))
+    steady, plan, _ = federation(cut, policy=Policy(minimum_cell=5))
     assert rare not in plan.treatments and len(plan.treatments) == len(toy.TREATMENTS) - 1
     ask = Ask("moments", values={**plan.values(), "treatments": [rare, *plan.treatments], "of": "endpoint"})
     assert steady.total(ask)["count"][0] == 0

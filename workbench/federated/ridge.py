@@ -23,10 +23,10 @@ What the messages show the server, of each site, or with secure sums of all site
     ridge_residuals   how many errors lie in which interval, all treatments together
 
 A Gram matrix of fewer rows than columns shows the span of the rows, and with it whether a known profile is among them:
-so a site refuses as many axes as it has subjects, unless its policy says otherwise. Gram matrices by treatment are never
-asked for: two of them differ by the subjects that were measured with one treatment only, often a single one. The
-products narrow them down all the same, round by round, for a server that keeps them all: with sums that are not secure,
-that is what a site shows at most.
+so a site refuses as many axes as it has subjects, unless its policy says otherwise. Gram matrices by treatment are
+never asked for: two of them differ by the subjects that were measured with one treatment only, often a single one. The
+products narrow them down all the same, round by round, for a server that keeps them all: with sums that are not
+secure, that is what a site shows at most.
 """
 
 from __future__ import annotations
