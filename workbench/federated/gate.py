@@ -131,7 +131,7 @@ class Persons:
         new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as stream:
-            stream.write(("\n" * (not new) + json.dumps(told)).encode())  # a break first: the last line may be torn
+            stream.write(("\n" * (not new) + json.dumps(told) + "\n").encode())  # a break first: the last may be torn
             stream.flush()
             os.fsync(stream.fileno())
         if new:

@@ -18,11 +18,11 @@ WIDTH, LAST = 118, 20
 
 
 def main(argv: list[str]) -> int:
-    """``workbench federate ledger FILE [--verify]``: exit status 0, 1 (no book, or it does not hold) or 2 (bad usage)."""
+    """``workbench federate ledger FILE``: exit status 0, 1 (no book, or it does not hold) or 2 (bad usage)."""
     parser = argparse.ArgumentParser(
         prog="workbench federate ledger",
-        description="What left this site: every message, totals by purpose, and whether nothing in the book was edited, "
-        "removed, inserted, moved or cut off.",
+        description="What left this site: every message, totals by purpose, and whether nothing in the book was "
+        "edited, removed, inserted, moved or cut off.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help=f"the book ({BOOK}), or the folder it is in")
     parser.add_argument("--verify", action="store_true", help="check the chain, and print nothing else")
