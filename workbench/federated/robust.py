@@ -6,33 +6,33 @@
     trimmed_mean      by coordinate, f values off either end              n > 2f
     geometric_median  min_v sum w_i |u_i - v|                             bad sites hold under half of the weight
     krum              the one update nearest to its n - f - 2 nearest     n >= 2f + 3
-    multi_krum        the mean of the m best by the same score            n >= 2f + 3, m <= n - f - 2
-    spectral          without who lies along the main difference         n > 2f
-    bulyan            multi_krum's choice, then values nearest the median n >= 4f + 3
+    multi_krum        the mean of the m best by the same score            n >= 2f + 3
+    bulyan            Krum's choice, then values nearest the median       n >= 4f + 3
+    spectral          without those who lie along the main difference     n > 2f
+    remembering       the same, by what was seen in all rounds so far     n > 2f
 
-A rule takes ``updates`` (what each site *changes*: its arrays less the server's), the weights sites claim, and tells who
-was set aside. Median, trimmed mean and the Krum family give every site one vote: a claimed number of rows is a lie told
-for free. All of them assume honest sites that resemble each other; where sites are unlike, ``mixed`` (each update
-replaced by the mean of its n - f nearest) brings them closer before any of these rules. None of them sees a lie that
-lies within the spread of the honest (Baruch et al. 2019), or a back door.
+A rule takes ``updates`` (what each site *changes*: its arrays less the server's), the weights sites claim, and tells
+who was set aside. All but the means give every site one vote: a claimed number of rows is a lie told for free.
+
+All of them lean on honest sites that resemble each other. Where a site has few rows its update is mostly noise, and the
+rules that go coordinate by coordinate give way by a share of that noise in every coordinate: use ``mixed`` (each update
+replaced by the mean of its n - f nearest) or ``remembering`` there. None sees a back door.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
-Update = dict[str, np.ndarray]
+from workbench.federated import _geometry as geometry
+from workbench.federated._geometry import RobustError as RobustError
+from workbench.federated._geometry import Update
+
 SHUT_OUT = 0.9  # of its coordinates trimmed away: then a site has in effect been set aside
-BEYOND = 1e100  # its square still has room in a float64; no model's numbers come near
 FAINT = 0.1  # of an equal share: a site that weighs less than this in a geometric median has been set aside
-
-
-class RobustError(ValueError):
-    """A rule cannot promise what it is asked to: too few sites for so many bad ones, or updates that do not match."""
 
 
 @dataclass(frozen=True)
@@ -43,34 +43,60 @@ class Combined:
     set_aside: dict[int, str] = field(default_factory=dict)
 
 
-Rule = Callable[[Sequence[Update], np.ndarray], Combined]
+class Rule(Protocol):
+    """What ``make`` gives: updates and weights in, one update out."""
+
+    def __call__(
+        self, updates: Sequence[Update], weights: np.ndarray, names: Sequence[str] | None = None, fewer: int = 0
+    ) -> Combined:
+        """Combine one round.
+
+        Parameters
+        ----------
+        names : of the sites, for a rule that remembers them; None: by position
+        fewer : bad sites that the checks have dropped already; that many less are left to withstand
+        """
+        ...
 
 
-def make(name: str, bad: int = 0, mix: bool = False, **options) -> Rule:
-    """Rule ``name`` for at most ``bad`` bad sites, as a function of updates and weights alone.
+@dataclass(frozen=True)
+class Memoryless:
+    """A rule of ``RULES`` for at most ``bad`` bad sites."""
+
+    name: str
+    bad: int = 0
+    mix: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(
+        self, updates: Sequence[Update], weights: np.ndarray, names: Sequence[str] | None = None, fewer: int = 0
+    ) -> Combined:
+        bad = _left(self.bad, fewer)
+        if self.mix:  # a mixed update rests on n - f sites, so claimed rows have lost their meaning
+            geometry.weights(updates, weights)
+            updates, weights = mixed(updates, bad), np.ones(len(updates))
+        return RULES[self.name](updates, weights, bad, **self.options)
+
+
+def make(name: str, bad: int = 0, mix: bool = False, **options: Any) -> Rule:
+    """Rule ``name`` for at most ``bad`` bad sites.
 
     Parameters
     ----------
-    mix : bring the updates closer first (``mixed``); for sites that are unlike
+    mix : bring the updates closer first (``mixed``)
     options : what the rule takes besides (``keep`` of multi_krum, ``longest`` of clipped_mean)
     """
+    if name == "remembering":
+        return Remembering(bad, **options)
     if name not in RULES:
-        raise RobustError(f"no rule is called {name!r}; there are {', '.join(sorted(RULES))}.")
-    return partial(_apply, name, bad, mix, options)
-
-
-def _apply(name: str, bad: int, mix: bool, options: dict, updates: Sequence[Update], weights: np.ndarray) -> Combined:
-    if not mix:
-        return RULES[name](updates, weights, bad, **options)
-    # a mixed update rests on n - f sites alike, so claimed rows have lost their meaning
-    made = RULES[name](mixed(updates, bad), np.ones(len(updates)), bad, **options)
-    return Combined(made.arrays, made.set_aside)
+        raise RobustError(f"no rule is called {name!r}; there are remembering, {', '.join(sorted(RULES))}.")
+    return Memoryless(name, bad, mix, options)
 
 
 def mean(updates: Sequence[Update], weights: np.ndarray, bad: int = 0) -> Combined:
     """Weighted mean (FedAvg; McMahan et al. 2017). ``bad`` is not used: it withstands none."""
-    w = _weights(updates, weights)
-    return Combined(_by_array(updates, lambda a: np.tensordot(w / w.sum(), a, 1)))
+    w = geometry.weights(updates, weights)
+    return Combined(geometry.by_array(updates, lambda a: np.tensordot(w / w.sum(), a, 1)))
 
 
 def clipped_mean(
@@ -81,32 +107,30 @@ def clipped_mean(
     Source: Sun et al. 2019, Can you really backdoor federated learning?
     """
     _enough("clipped_mean", len(updates), bad, 2 * bad + 1, "n > 2f")
-    w = _weights(updates, weights)
-    length = norms(updates)
-    limit = float(np.median(length)) if longest is None else float(longest)
-    factor = np.minimum(1.0, np.divide(limit, length, out=np.ones_like(length), where=length > 0))
+    w = geometry.weights(updates, weights)
+    factor = geometry.shortening(updates, longest)
     # half of them are above their median by definition: named is who was far above
     told = {int(i): f"shortened to {factor[i]:.2g} of its length" for i in np.flatnonzero(factor < 0.5)}
-    return Combined(_by_array(updates, lambda a: np.tensordot(w * factor / w.sum(), a, 1)), told)
+    return Combined(geometry.by_array(updates, lambda a: np.tensordot(w * factor / w.sum(), a, 1)), told)
 
 
 def median(updates: Sequence[Update], weights: np.ndarray, bad: int = 0) -> Combined:
     """Median by coordinate, each site one vote (Yin et al. 2018, option I). n > 2f."""
     _enough("median", len(updates), bad, 2 * bad + 1, "n > 2f")
-    _weights(updates, weights)
-    return Combined(_by_array(updates, lambda a: np.median(a, axis=0)))
+    geometry.weights(updates, weights)
+    return Combined(geometry.by_array(updates, lambda a: np.median(a, axis=0)))
 
 
 def trimmed_mean(updates: Sequence[Update], weights: np.ndarray, bad: int = 0) -> Combined:
     """Mean by coordinate without the ``bad`` largest and smallest values (Yin et al. 2018, option II). n > 2f."""
     n = len(updates)
     _enough("trimmed_mean", n, bad, 2 * bad + 1, "n > 2f")
-    _weights(updates, weights)
+    geometry.weights(updates, weights)
     out, size, made = np.zeros(n), 0, {}
-    for name, stack in _stacks(updates):
+    for name, stack in geometry.stacks(updates):
         order = np.argsort(stack, axis=0, kind="stable")
         kept = order[bad : n - bad]
-        made[name] = _like(updates, name, np.take_along_axis(stack, kept, axis=0).mean(axis=0))
+        made[name] = geometry.like(updates, name, np.take_along_axis(stack, kept, axis=0).mean(axis=0))
         inside = np.bincount(kept.ravel(), minlength=n)
         size += stack[0].size
         out += stack[0].size - inside
@@ -134,31 +158,34 @@ def geometric_median(
     """
     n = len(updates)
     _enough("geometric_median", n, bad, 2 * bad + 1, "n > 2f")
-    w = _weights(updates, weights)
+    w = geometry.weights(updates, weights)
     w = w / w.sum() if weighted else np.full(n, 1.0 / n)
     heaviest = float(np.sort(w)[n - bad :].sum())
     if bad and heaviest >= 0.5:
         raise RobustError(
-            f"geometric_median: the {bad} heaviest of {n} sites hold {heaviest:.0%} of the weight; under half is needed. "
+            f"geometric_median: the {bad} heaviest of {n} sites hold {heaviest:.0%} of the weight, half or more. "
             "Cap a site's share (updates.shares) or leave every site one vote."
         )
     # distances between n points and a weighted mean of them need nothing but the n x n products
-    products = _products(updates)
+    products = geometry.products(updates)
     own = np.diag(products)
-    a = w.copy()  # the median is sum a_i u_i
-    spread = float(np.median(_distances(own, products, a)))
+    between = np.sqrt(geometry.squares(updates))
+    # from the update nearest to all: started at their mean, one at 1e30 would set the scale of everything
+    a = np.zeros(n)
+    a[np.argmin(between @ w)] = 1.0
+    spread = float(np.median(geometry.distances(own, products, a)))
     floor = 1e-6 * spread  # RFA's smoothing: a point that sits on an update would divide by zero
     for _ in range(rounds):
         if spread == 0:
             break
-        pull = w / np.maximum(_distances(own, products, a), floor)
+        pull = w / np.maximum(geometry.distances(own, products, a), floor)
         new = pull / pull.sum()
         step = np.sqrt(max(float((new - a) @ products @ (new - a)), 0.0))
         a = new
         if step <= near * spread:
             break
     told = {int(i): f"weighs {a[i]:.2%} where it claims {w[i]:.2%}" for i in np.flatnonzero(a < FAINT * w)}
-    return Combined(_by_array(updates, lambda s: np.tensordot(a, s, 1)), told)
+    return Combined(geometry.by_array(updates, lambda s: np.tensordot(a, s, 1)), told)
 
 
 def krum(updates: Sequence[Update], weights: np.ndarray, bad: int = 0) -> Combined:
@@ -177,7 +204,7 @@ def multi_krum(updates: Sequence[Update], weights: np.ndarray, bad: int = 0, kee
 def _best(name: str, updates: Sequence[Update], weights: np.ndarray, bad: int, keep: int) -> Combined:
     n = len(updates)
     _enough(name, n, bad, 2 * bad + 3, "n >= 2f + 3")
-    _weights(updates, weights)
+    geometry.weights(updates, weights)
     if not 1 <= keep <= n - bad:
         raise RobustError(f"{name}: may keep 1 to {n - bad} of {n} sites, {bad} of them bad; asked to keep {keep}.")
     score = krum_scores(updates, bad)
@@ -185,7 +212,7 @@ def _best(name: str, updates: Sequence[Update], weights: np.ndarray, bad: int, k
     kept = np.sort(order[:keep])
     place = {int(i): r + 1 for r, i in enumerate(order)}
     told = {i: f"Krum score {score[i]:.3g}, {place[i]} of {n}" for i in range(n) if i not in set(kept.tolist())}
-    return Combined(_by_array(updates, lambda a: a[kept].mean(axis=0)), told)
+    return Combined(geometry.by_array(updates, lambda a: a[kept].mean(axis=0)), told)
 
 
 def bulyan(updates: Sequence[Update], weights: np.ndarray, bad: int = 0) -> Combined:
@@ -195,9 +222,10 @@ def bulyan(updates: Sequence[Update], weights: np.ndarray, bad: int = 0) -> Comb
     """
     n = len(updates)
     _enough("bulyan", n, bad, 4 * bad + 3, "n >= 4f + 3")
-    _weights(updates, weights)
-    squares = _squares(updates)
-    left, chosen = list(range(n)), []
+    geometry.weights(updates, weights)
+    squares = geometry.squares(updates)
+    left = list(range(n))
+    chosen: list[int] = []
     while len(chosen) < n - 2 * bad:
         here = squares[np.ix_(left, left)]
         chosen.append(left.pop(int(np.argmin(_scores(here, bad)))))
@@ -208,29 +236,53 @@ def bulyan(updates: Sequence[Update], weights: np.ndarray, bad: int = 0) -> Comb
         near = np.argsort(np.abs(of - np.median(of, axis=0)), axis=0, kind="stable")[:beta]
         return np.take_along_axis(of, near, axis=0).mean(axis=0)
 
-    told = {i: "not among those Krum chose" for i in left}
-    return Combined(_by_array(updates, middle), told)
+    told = dict.fromkeys(left, "not among those Krum chose")
+    return Combined(geometry.by_array(updates, middle), told)
 
 
 def spectral(updates: Sequence[Update], weights: np.ndarray, bad: int = 0) -> Combined:
-    """Mean of the sites that lie least along the main direction in which updates differ; ``bad`` are set aside. n > 2f.
+    """``Remembering`` without a memory: judged by this one round. n > 2f."""
+    return Remembering(bad)(updates, weights)
 
-    Honest sites differ in many directions, colluders from the rest in one: it sees what stays within the honest spread
-    coordinate by coordinate. Source: Shejwalkar and Houmansadr 2021, Manipulating the Byzantine (divide and conquer),
-    on all coordinates at once.
+
+class Remembering:
+    """Mean of the sites that, over all rounds so far, lie least along the main direction in which updates differ.
+
+    Honest sites differ from each other in many directions, colluders from the rest in one, so it sees what stays within
+    the honest spread coordinate by coordinate. Updates are shortened to the median length first: length alone must not
+    make a main direction. The evidence of a round is the share of each site in the main direction, times how far that
+    direction stands out from the next. Institutions stay who they are, so evidence adds up, and who was told apart
+    while updates were large stays aside when they have shrunk into noise. The ``bad`` with most evidence are set aside.
+
+    Source: the main direction is that of Shejwalkar and Houmansadr 2021, Manipulating the Byzantine (divide and
+    conquer), here on all coordinates; the sum over rounds follows Allen-Zhu et al. 2021, Byzantine-resilient SGD.
     """
-    n = len(updates)
-    _enough("spectral", n, bad, 2 * bad + 1, "n > 2f")
-    _weights(updates, weights)
-    products = _products(updates)
-    centre = np.eye(n) - 1.0 / n
-    value, vector = np.linalg.eigh(centre @ products @ centre)
-    score = value[-1] * vector[:, -1] ** 2
-    order = np.argsort(score, kind="stable")
-    kept = np.sort(order[: n - bad])
-    total = max(float(score.sum()), np.finfo(float).tiny)
-    told = {int(i): f"{score[i] / total:.0%} of the main difference between sites" for i in order[n - bad :]}
-    return Combined(_by_array(updates, lambda a: a[kept].mean(axis=0)), told)
+
+    def __init__(self, bad: int = 0) -> None:
+        self.bad = bad
+        self.evidence: dict[str, float] = {}
+
+    def __call__(
+        self, updates: Sequence[Update], weights: np.ndarray, names: Sequence[str] | None = None, fewer: int = 0
+    ) -> Combined:
+        n, bad = len(updates), _left(self.bad, fewer)
+        _enough("spectral", n, bad, 2 * bad + 1, "n > 2f")
+        geometry.weights(updates, weights)
+        names = [str(i) for i in range(n)] if names is None else list(names)
+        factor = geometry.shortening(updates)
+        products = geometry.products([{k: factor[i] * a for k, a in u.items()} for i, u in enumerate(updates)])
+        centre = np.eye(n) - 1.0 / n
+        value, vector = np.linalg.eigh(centre @ products @ centre)
+        stands_out = value[-1] / value[-2] - 1.0 if n > 2 and value[-2] > 0 else 0.0
+        for name, share in zip(names, vector[:, -1] ** 2, strict=True):
+            self.evidence[name] = self.evidence.get(name, 0.0) + float(stands_out * share)
+        held = np.array([self.evidence[name] for name in names])
+        order = np.argsort(held, kind="stable")
+        kept = np.sort(order[: n - bad])
+        total = max(float(held.sum()), np.finfo(float).tiny)
+        told = {int(i): f"{held[i] / total:.0%} of what tells sites apart" for i in order[n - bad :]}
+        scale = factor[kept] / len(kept)
+        return Combined(geometry.by_array(updates, lambda a: np.tensordot(scale, a[kept], 1)), told)
 
 
 def mixed(updates: Sequence[Update], bad: int) -> list[Update]:
@@ -240,11 +292,11 @@ def mixed(updates: Sequence[Update], bad: int) -> list[Update]:
     """
     n = len(updates)
     _enough("mixed", n, bad, 2 * bad + 1, "n > 2f")
-    near = np.argsort(_squares(updates), axis=1, kind="stable")[:, : n - bad]
+    near = np.argsort(geometry.squares(updates), axis=1, kind="stable")[:, : n - bad]
     share = np.zeros((n, n))
     np.put_along_axis(share, near, 1.0 / (n - bad), axis=1)
     new: list[Update] = [{} for _ in range(n)]
-    for name, stack in _stacks(updates):
+    for name, stack in geometry.stacks(updates):
         flat = share @ stack.reshape(n, -1)
         for i in range(n):
             new[i][name] = flat[i].reshape(stack.shape[1:])
@@ -253,12 +305,7 @@ def mixed(updates: Sequence[Update], bad: int) -> list[Update]:
 
 def krum_scores(updates: Sequence[Update], bad: int) -> np.ndarray:
     """Summed squared distance of each update to its n - f - 2 nearest others (at least one): (n,)."""
-    return _scores(_squares(updates), bad)
-
-
-def norms(updates: Sequence[Update]) -> np.ndarray:
-    """Euclidean length of each update over all its arrays: (n,)."""
-    return np.sqrt([sum(float(np.square(np.asarray(a, np.float64)).sum()) for a in u.values()) for u in updates])
+    return _scores(geometry.squares(updates), bad)
 
 
 def _scores(squares: np.ndarray, bad: int) -> np.ndarray:
@@ -267,42 +314,8 @@ def _scores(squares: np.ndarray, bad: int) -> np.ndarray:
     return np.where(np.isfinite(others), others, 0.0).sum(axis=1)
 
 
-def _products(updates: Sequence[Update]) -> np.ndarray:
-    """Inner products between the updates, each less their median: (n, n). Centred, so that distances keep digits."""
-    total = np.zeros((len(updates), len(updates)))
-    for _, stack in _stacks(updates):
-        flat = (stack - np.median(stack, axis=0)).reshape(len(updates), -1)
-        total += flat @ flat.T
-    return total
-
-
-def _squares(updates: Sequence[Update]) -> np.ndarray:
-    products = _products(updates)
-    own = np.diag(products)
-    squares = np.maximum(own[:, None] + own[None, :] - 2 * products, 0.0)
-    np.fill_diagonal(squares, 0.0)
-    return squares
-
-
-def _distances(own: np.ndarray, products: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Distance of each update to sum a_i u_i, where sum a_i = 1: (n,)."""
-    return np.sqrt(np.maximum(own - 2 * products @ a + a @ products @ a, 0.0))
-
-
-def _stacks(updates: Sequence[Update]):
-    """(name, (n, ...) float64) of each array, in order of names."""
-    for name in sorted(updates[0]):
-        yield name, np.stack([np.asarray(u[name], dtype=np.float64) for u in updates])
-
-
-def _by_array(updates: Sequence[Update], formula: Callable[[np.ndarray], np.ndarray]) -> Update:
-    return {name: _like(updates, name, formula(stack)) for name, stack in _stacks(updates)}
-
-
-def _like(updates: Sequence[Update], name: str, value: np.ndarray) -> np.ndarray:
-    """In the dtype of the updates; a mean of integers is no integer."""
-    dtype = updates[0][name].dtype
-    return np.asarray(value, dtype=dtype if dtype.kind == "f" else np.float64)
+def _left(bad: int, fewer: int) -> int:
+    return bad - fewer if bad > fewer else min(bad, 0)
 
 
 def _enough(rule: str, n: int, bad: int, needed: int, formula: str) -> None:
@@ -313,22 +326,6 @@ def _enough(rule: str, n: int, bad: int, needed: int, formula: str) -> None:
             f"{rule}: {n} sites cannot outvote {bad} bad ones; it needs {formula}, {needed} here. "
             "Ask more sites, or another rule (median, trimmed_mean, geometric_median: n > 2f)."
         )
-
-
-def _weights(updates: Sequence[Update], weights: np.ndarray) -> np.ndarray:
-    """Checked weights (n,) float64; raises RobustError where updates do not match or a number is not finite."""
-    w = np.asarray(weights, dtype=np.float64)
-    if not len(updates) or w.shape != (len(updates),):
-        raise RobustError(f"{len(updates)} updates and weights of shape {w.shape}; one weight an update, at least one.")
-    if not np.isfinite(w).all() or (w < 0).any() or w.sum() <= 0:
-        raise RobustError("weights are finite, 0 or more, and not all 0.")
-    shapes = {k: a.shape for k, a in updates[0].items()}
-    for i, update in enumerate(updates):
-        if {k: a.shape for k, a in update.items()} != shapes:
-            raise RobustError(f"update {i} has other arrays or shapes than update 0; check updates before combining.")
-        if wrong := [k for k, a in update.items() if not (np.isfinite(a).all() and np.all(np.abs(a) < BEYOND))]:
-            raise RobustError(f"update {i} is not finite, or beyond {BEYOND:g}, in {wrong[0]!r}; check updates first.")
-    return w
 
 
 RULES: dict[str, Callable[..., Combined]] = {

@@ -1,8 +1,8 @@
 """What comes in is checked before anything is averaged: each reply is accepted, dropped with a reason, or flagged.
 
-    dropped   another purpose or round (stale, replayed), another schema, unknown, missing or unasked-for arrays, another
-              shape or dtype, a number that is not finite, rows that are not positive or more than the site said at the
-              start, the same name twice
+    dropped   another purpose or round (stale, replayed), another schema, missing or unasked-for arrays, another shape
+              or dtype, a number that is not finite, rows that are not positive or more than the site said at the start,
+              an unknown name, the same name twice
     flagged   a length far from the others' (robust z), a direction opposite to the others' median, the very numbers of
               an earlier round in answer to another question; also dropped where ``drop_flagged``
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from workbench import rooms
-from workbench.federated import robust
+from workbench.federated import _geometry as geometry
 from workbench.federated.asked import described
 from workbench.federated.messages import Ask, Gathered, Reply
 from workbench.federated.site import ASKED
@@ -134,8 +134,8 @@ def _content(ask: Ask, reply: Reply, whole: _Majority, checks: Checks) -> str | 
         if a.dtype.kind == "f" and not np.isfinite(a).all():
             kind = "NaN" if np.isnan(a).any() else "infinite numbers"
             return f"{name!r} has {kind} ({int((~np.isfinite(a)).sum())} of {a.size})"
-        if a.dtype.kind == "f" and a.size and float(np.abs(a).max()) >= robust.BEYOND:
-            return f"{name!r} has numbers beyond {robust.BEYOND:g}"
+        if a.dtype.kind == "f" and a.size and float(np.abs(a).max()) >= geometry.BEYOND:
+            return f"{name!r} has numbers beyond {geometry.BEYOND:g}"
     if reply.rows <= 0 and rooms.load(ASKED, ask.purpose).LEAVES.rows:
         return f"claims {reply.rows} rows"
     most = checks.rows.get(reply.site)
@@ -166,11 +166,11 @@ def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
     if not moved[0] or any(set(m) != set(moved[0]) for m in moved):
         return {}
     flagged: dict[str, str] = {}
-    length = robust.norms(moved)
+    length = geometry.norms(moved)
     log = np.log(np.maximum(length, 1e-300))
     middle = float(np.median(log))
     z = 0.6745 * (log - middle) / max(float(np.median(np.abs(log - middle))), EVEN)
-    for i in np.flatnonzero(np.abs(z) > FAR):
+    for i in np.flatnonzero(np.abs(z) > FAR).tolist():
         times = float(np.exp(min(abs(log[i] - middle), 700.0)))
         flagged[replies[i].site] = f"{times:.3g} times {'longer' if z[i] > 0 else 'shorter'} than the median update"
     names = sorted(moved[0])
@@ -178,7 +178,7 @@ def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
     towards = np.median(flat, axis=0)
     size = np.linalg.norm(towards) * length
     cosine = np.divide(flat @ towards, size, out=np.zeros(len(flat)), where=size > 0)
-    for i in np.flatnonzero(cosine < AGAINST):
+    for i in np.flatnonzero(cosine < AGAINST).tolist():
         known = f"{flagged[replies[i].site]}; " if replies[i].site in flagged else ""
         flagged[replies[i].site] = f"{known}against the others' median (cosine {cosine[i]:.2f})"
     return flagged
@@ -269,15 +269,21 @@ class Checked:
                 )
         return sums, gathered
 
+    def flagged(self, number: int) -> list[str]:
+        """Sites flagged in that round."""
+        return sorted({n.site for n in self.noted if n.round == number and n.kind == "flagged"})
+
     def _judge(self, ask: Ask, gathered: Gathered, compare: bool | None = None) -> Gathered:
         held = self._rows.setdefault(ask.purpose, dict(self.checks.rows))
-        checks = replace(self.checks, rows=held)
+        checks = replace(self.checks, rows=held, drop_flagged=False)  # dropped below, with all reasons together
         if compare is not None:
             checks = replace(checks, compare=compare and checks.compare)
         verdict = examine(ask, gathered.replies, checks, self.names)
-        flagged = verdict.flagged | self._again(ask, verdict.accepted)
+        flagged = dict(verdict.flagged)
+        for site, why in self._again(ask, verdict.accepted).items():
+            flagged[site] = f"{why}; {flagged[site]}" if site in flagged else why
         accepted, dropped = list(verdict.accepted), dict(verdict.dropped)
-        if checks.drop_flagged:
+        if self.checks.drop_flagged:
             dropped |= flagged
             accepted = [r for r in accepted if r.site not in flagged]
         for kind, told in (("flagged", flagged), ("dropped", dropped)):

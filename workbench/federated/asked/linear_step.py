@@ -1,9 +1,9 @@
 """One step of a linear model of all treatments: what this site would change in the weights, seen from its rows.
 
     y_sd = w_0d + z_s . w_d        z_s: features of the subject, standardised and turned into the axes the server sends
-    change_d = step (Z' M_d (y_d - Z w_d) / n - (n_d / n) decay w_d)
+    change_d = step (Z' M_d (y_d - Z w_d) - n_d decay w_d) / (n / t)
 
-n: the site's training subjects, n_d: those measured with d, M_d: which. Weighted by n, the mean over sites is the step
+n: the site's training rows, t: treatments, n_d: rows of d, M_d: which. Weighted by n, the mean over sites is the step
 of the pooled ridge, exactly. With axes divided by sqrt(variance + penalty) and decay = penalty / (variance + penalty) a
 step of 1 is Newton's on complete data, so a few dozen rounds reach the solution.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -30,38 +31,41 @@ LEAVES = Leaves(
 
 
 def schema(features: Sequence[str], endpoint: str, unit: str) -> str:
-    """Digest of what the columns of the axes are and of what is predicted: sites that differ in it must not be mixed."""
+    """Digest of what the rows of the axes are and of what is predicted: sites that differ in it must not be mixed."""
     return hashlib.sha256("\x1f".join([endpoint, unit, *features]).encode()).hexdigest()[:16]
 
 
 def answer(site, ask: Ask) -> Answer:
-    """The change, ``rows`` the site's training subjects in it.
+    """The change, and how many training rows are in it.
 
     Asked with arrays weights (k + 1, t), axes (f, k), mean (f,), sd (f,), decay (k,) and values treatments, modality,
     plane (names the axes, so that a site turns its features once), steps (local ones, 1) and step (size, 1.0).
     """
     held = site.memory.get("linear_step")
-    key = (ask.values["plane"], list(ask.values["treatments"]))
+    key = (ask.values["plane"], ask.values["treatments"])
     if held is None or held[0] != key:
         held = site.memory["linear_step"] = (key, *_rows(site, ask))
     _, z, y, there, told = held
-    n = len(z)
+    n = int(there.sum())
+    if n == 0:
+        raise SiteError("this site has no training row of the treatments asked about.")
     start = np.asarray(ask.arrays["weights"], dtype=np.float64)
     w, decay = start, np.append(np.asarray(ask.arrays["decay"], dtype=np.float64), 0.0)[:, None]
-    measured = there.sum(axis=0) / n
+    per = n / there.shape[1]
+    measured = there.sum(axis=0) / per
     kept = there.sum(axis=0) >= site.policy.minimum_cell
-    size, error = float(ask.values.get("step", 1.0)), None
-    for _ in range(int(ask.values.get("steps", 1))):
+    size, error = float(cast(float, ask.values.get("step", 1.0))), None
+    for _ in range(int(cast(int, ask.values.get("steps", 1)))):
         left = np.where(there, y - z @ w, 0.0)
         if error is None:
-            error = float((left**2).sum() / max(there.sum(), 1))
-        w = w + size * kept * (z.T @ left / n - measured * decay * w)
+            error = float((left**2).sum() / n)
+        w = w + size * kept * (z.T @ left / per - measured * decay * w)
     return Answer(n, {"change": w - start}, {"schema": told, "error": float(error or 0.0)})
 
 
 def _rows(site, ask: Ask) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """Turned features (n, k + 1) with ones in the last column, values and their presence (n, t), schema digest."""
-    treatments = list(ask.values["treatments"])
+    treatments = cast(list[str], ask.values["treatments"])
     subjects = site.subjects
     x, there, features = site.block(str(ask.values["modality"]), subjects)
     axes = ask.arrays["axes"]
