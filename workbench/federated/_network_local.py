@@ -32,15 +32,20 @@ def part_of(names: Sequence[str], parts: int, seed: int) -> np.ndarray:
     return np.array([int.from_bytes(dealt[n], "big") % parts for n in names], dtype=np.int64)
 
 
+def check_rule(site: Site) -> None:
+    """Raise SiteError where the site's split holds something apart that parts of persons would mix."""
+    if site.fold.group not in HELD_APART:
+        raise SiteError(
+            "a network is trained together where subjects or pairs are unseen; this site's split holds "
+            f"{site.fold.group}s apart, and parts of those would have to be dealt between sites."
+        )
+
+
 class Local:
     """One site's rows under one plan: S training subjects, T treatments, k fused axes."""
 
     def __init__(self, site: Site, plan: Plan) -> None:
-        if site.fold.group not in HELD_APART:
-            raise SiteError(
-                "a network is trained together where subjects or pairs are unseen; this site's split holds "
-                f"{site.fold.group}s apart, and parts of those would have to be dealt between sites."
-            )
+        check_rule(site)
         if site.fold.endpoint != plan.endpoint:
             raise SiteError(f"this site's rows are of endpoint {site.fold.endpoint!r}; asked for {plan.endpoint!r}.")
         self.plan, self.digest, self.least = plan, plan.digest, site.policy.minimum_cell

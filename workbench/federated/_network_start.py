@@ -17,7 +17,7 @@ from workbench import modalities
 from workbench.federated import ridge, statistics
 from workbench.federated._network_plan import Plan
 from workbench.federated._progress import Progress
-from workbench.federated._steady import Steady
+from workbench.federated._steady import SitesChanged, Steady
 from workbench.federated.harmonise import Plan as Agreed
 from workbench.federated.harmonise import agree
 from workbench.federated.messages import Ask
@@ -98,6 +98,7 @@ def prepare(sites: Sites, params: Mapping[str, Any], chosen: ridge.Settings, pro
     """
     first = chosen.modality
     agreed = progress.agreed(lambda: agree(sites, first, chosen.endpoint, chosen.least, chosen.share, gone))
+    bits, names = _structures(sites, agreed, chosen.least, progress)
     limit = progress.once(
         "limit", 0.01, "sizes of the sites", lambda: {"axes": np.array([smallest(sites, first, agreed.sites) - 1])}
     )
@@ -112,12 +113,13 @@ def prepare(sites: Sites, params: Mapping[str, Any], chosen: ridge.Settings, pro
     rotations = {first: _rotation(scale["mean"], scale["sd"], axes * length, moments, n)}
     turn = rotations[first].axes.T.astype(np.float64) @ axes * length  # of the ridge's axes onto principal ones
     agreed = replace(agreed, treatments=[agreed.treatments[i] for i in measured])
+    bits = bits[measured]
     columns = {first: agreed.features}
     for m in params["modalities"]:
         if m != first and (found := _axes(sites, m, chosen, k, progress)) is not None:
             columns[m], rotations[m] = found
     order = [m for m in params["modalities"] if m in columns]
-    bits, names = _structures(sites, agreed, progress) if params["structure"] else (np.zeros((0, 0)), [])
+    bits, names = (bits, names) if params["structure"] else (bits, [])
     if names:
         rotations[STRUCTURE] = modalities.prepare(STRUCTURE, bits.astype(np.float32), np.flatnonzero(bits.sum(1) > 0))
         columns[STRUCTURE] = names
@@ -161,8 +163,8 @@ def _axes(
     if key not in progress.values:
         try:
             progress.values[key] = agree(sites, m, chosen.endpoint, chosen.least, chosen.share).text()
-        except TooFewSites:
-            progress.values[key] = ""
+        except TooFewSites as few:
+            _without(m, few, progress)
         progress.save()
     if not progress.values[key]:
         return None
@@ -183,14 +185,30 @@ def _axes(
         subjects = float((told.count + told.missing).max())
         return {**shared, "axes": axes, "moments": axes.T @ seen, "subjects": np.array([subjects])}
 
-    t = progress.once(f"axes of {m}", 0.16, f"axes of {m}", made)
+    try:
+        t = progress.once(f"axes of {m}", 0.16, f"axes of {m}", made)
+    except (
+        TooFewSites,
+        SitesChanged,
+    ) as refused:  # of rare mutations a sum is a small count, which a policy may hold back
+        _without(m, refused, progress)
+        return None
     return agreed.features, _rotation(t["mean"], t["sd"], t["axes"], t["moments"], float(t["subjects"][0]))
 
 
-def _structures(sites: Sites, agreed: Agreed, progress: Progress) -> tuple[np.ndarray, list[str]]:
-    """Fingerprint bits (T, b) of the treatments, zeros where unknown, and the bits' names; none where no site has any."""
+def _without(m: str, why: Exception, progress: Progress) -> None:
+    """Go on without modality ``m``; the reason stands among the training's values."""
+    progress.values |= {f"plan of {m}": "", f"without {m}": str(why)}
+    progress.save()
+
+
+def _structures(sites: Sites, agreed: Agreed, least: int, progress: Progress) -> tuple[np.ndarray, list[str]]:
+    """Fingerprint bits (T, b) of the treatments, zeros where unknown, and their names; none where no site has any."""
     if "bits" not in progress.values:
-        told = sites.ask(Ask("network_compounds", progress.next(), values={"treatments": agreed.treatments}))
+        ask = Ask("network_compounds", progress.next(), values={"treatments": agreed.treatments})
+        told = sites.ask(ask)
+        if any(not why.startswith("policy") for why in told.lost.values()):
+            enough(ask, told, least)
         names: list[str] = []
         bits = np.zeros((len(agreed.treatments), 0), dtype=np.uint8)
         for reply in told.replies:

@@ -133,7 +133,8 @@ def fit(
 
     Returns
     -------
-    DrugResponse, fitted; ``points_`` its curve, ``rounds_`` who took part or was lost in each round
+    DrugResponse, fitted; ``points_`` its curve, ``rounds_`` who took part or was lost in each round,
+    ``left_out_`` {modality: why it is not used}
 
     Raises
     ------
@@ -291,4 +292,6 @@ def _model(training: _Training, shared: Mapping[str, np.ndarray], widths: np.nda
     told: Any = made
     told.points_ = [*training.points, (training.chosen.rounds + 1, "held-out RMSE", held_out)]
     told.rounds_ = training.who
+    without = {k: v for k, v in training.progress.values.items() if k.startswith("without ")}
+    told.left_out_ = {k.removeprefix("without "): v for k, v in without.items()}
     return made

@@ -18,5 +18,6 @@ LEAVES = Leaves(
 
 
 def answer(site, ask: Ask) -> Answer:
+    _network_local.check_rule(site)  # the first ask of a network that tells it apart from a ridge
     bits, known, names = _network_local.structure_of(site, _rows.texts(ask, "treatments"))
     return Answer(site.fold.train.height, {"bits": bits, "known": known}, {"bits": names})

@@ -56,6 +56,7 @@ def answer(site, ask: Ask) -> Answer:
     steps = len(loader) * epochs
     kept = local.optimizer if ask.values["keep_optimizer"] and local.trained == number - 1 else None
     module.begin(number * steps, int(_rows.number(ask, "rounds")) * steps, _rows.number(ask, "proximal"), kept)
+    module.train()  # predicting left it in evaluation mode, and the trainer keeps what it finds
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(seed, str(number)))
         train.run_lightning(module, loader, epochs=epochs, survive=train.Survive(None), accelerator="cpu")
