@@ -196,6 +196,10 @@ def test_what_was_seen_is_remembered_and_only_by_name():
     gone = rule(noise[:8], np.ones(8), names[:8], fewer=2)  # two of them dropped by the checks
     assert set(gone.set_aside) == {7}
     assert "%" in gone.set_aside[7]
+    bare = robust.Remembering(3)  # without names a missing site shifts the others: what was seen is forgotten
+    bare(colluding(1, 0.1), np.ones(10))
+    bare(noise[:9], np.ones(9))
+    assert len(bare.evidence) == 9 and max(bare.evidence.values()) < 1
 
 
 def test_dtypes_stay_and_nonsense_is_refused():

@@ -137,6 +137,15 @@ def test_weights_sent_back_are_judged_by_what_changed():
     assert set(compared(ask, came)) == {"site 5"}
 
 
+def test_other_numbers_beside_the_change_are_not_compared():
+    ask = question()
+    beside = [np.array([10.0 ** (3 * (i % 2))]) for i in range(6)]
+    came = [replace(r, arrays={**r.arrays, "rows": b}) for r, b in zip(replies(ask), beside, strict=True)]
+    assert compared(ask, came) == {}
+    came[3] = replace(came[3], arrays={**came[3].arrays, "change": -came[3].arrays["change"]})
+    assert set(compared(ask, came)) == {"site 3"}
+
+
 def test_few_sites_have_no_others_to_be_far_from():
     ask = question()
     came = replies(ask, 3)

@@ -256,6 +256,10 @@ class Remembering:
 
     Source: the main direction is that of Shejwalkar and Houmansadr 2021, Manipulating the Byzantine (divide and
     conquer), here on all coordinates; the sum over rounds follows Allen-Zhu et al. 2021, Byzantine-resilient SGD.
+
+    Attributes
+    ----------
+    evidence : {site: sum so far}; put it back for a server that goes on after it was killed
     """
 
     def __init__(self, bad: int = 0) -> None:
@@ -268,7 +272,10 @@ class Remembering:
         n, bad = len(updates), _left(self.bad, fewer)
         _enough("spectral", n, bad, 2 * bad + 1, "n > 2f")
         geometry.weights(updates, weights)
-        names = [str(i) for i in range(n)] if names is None else list(names)
+        if names is None:  # by position, which means nothing once somebody is missing
+            if len(self.evidence) != n:
+                self.evidence.clear()
+            names = [str(i) for i in range(n)]
         factor = geometry.shortening(updates)
         products = geometry.products([{k: factor[i] * a for k, a in u.items()} for i, u in enumerate(updates)])
         centre = np.eye(n) - 1.0 / n

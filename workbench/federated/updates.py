@@ -30,6 +30,7 @@ from workbench.federated.sites import Sites, add, enough
 FAR = 3.5  # modified z-score of Iglewicz and Hoaglin 1993
 EVEN = 0.1  # spread of log lengths below which sites count as alike: or three equal ones would make a fourth an outlier
 AGAINST = -0.1  # cosine to the others' median; unlike but honest sites go a little below 0
+CHANGE = "change"  # arrays whose names begin so are what a site changes; where there are none, all floats are compared
 FEW = 4  # fewer replies than this have no "others" to be far from
 
 
@@ -163,6 +164,8 @@ def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
     if len(replies) < FEW:
         return {}
     moved = [changes(ask, r) for r in replies]
+    # a loss or a number of rows beside the change is in another unit, and would drown it
+    moved = [{k: a for k, a in m.items() if k.startswith(CHANGE)} or m for m in moved]
     if not moved[0] or any(set(m) != set(moved[0]) for m in moved):
         return {}
     flagged: dict[str, str] = {}
