@@ -1,6 +1,7 @@
 """What is a federation worth to a site? Ridge alone, together from sums, and in one house, on the site's test rows.
 
     python experiments/federated_ridge.py fit gdsc2 0 OUT          # fold 0 of unseen subjects, both ways of dealing
+    python experiments/federated_ridge.py every gdsc2 0 OUT        # the same with all axes
     python experiments/federated_ridge.py same gdsc1 0 OUT         # together equals one house, by numbers
     python experiments/federated_ridge.py tell gdsc2 OUT           # the table, once all folds are there
 
@@ -58,23 +59,26 @@ def fit(name: str, number: int, out: Path) -> None:
     """Predictions of every arm on one fold, one file for each way of dealing."""
     of = fold(name, number)
     base = predict.baseline(of)
-    pooled = None
+    pooled = arms.fitted("ridge", {}, of)
     for how, dealt in deals(of).items():
         began = time.time()
-        if pooled is None:
-            pooled = arms.fitted("ridge", {}, of)
-        frames = [
-            arms.predictions("pooled", pooled, of, dealt, base),
-            *arms.trained(("alone",), "ridge", {}, of, dealt, base),
-        ]
-        few = together(of, dealt, 128, Policy())
-        frames.append(arms.predictions("federated", few, of, dealt, base))
-        if how == "random":  # exact, so dealing matters to what is alone only
-            every = together(of, dealt, 4096, Policy(axes_per_subject=100.0))
-        frames.append(arms.predictions("federated, all axes", every, of, dealt, base))
+        frames = arms.trained(("alone",), "ridge", {}, of, dealt, base)
+        frames.append(arms.predictions("pooled", pooled, of, dealt, base))
+        frames.append(arms.predictions("federated", together(of, dealt, 128, Policy()), of, dealt, base))
         path = out / f"{name}_{how}_{number}.parquet"
         pl.concat(frames).write_parquet(path)
         print(f"{path.name}: {time.time() - began:.0f} s", flush=True)
+
+
+def every(name: str, number: int, out: Path) -> None:
+    """Together with all axes: exact, so that who holds which rows matters only to what each has alone."""
+    of = fold(name, number)
+    base, began = predict.baseline(of), time.time()
+    made = together(of, deals(of)["random"], 4096, Policy(axes_per_subject=100.0))
+    for how, dealt in deals(of).items():
+        told = arms.predictions("federated", made, of, dealt, base).with_columns(arm=pl.lit("federated, all axes"))
+        told.write_parquet(out / f"{name}_{how}_{number}_every.parquet")
+    print(f"{name}, fold {number}, all axes: {time.time() - began:.0f} s", flush=True)
 
 
 def same(name: str, number: int, out: Path) -> None:
@@ -96,15 +100,15 @@ def same(name: str, number: int, out: Path) -> None:
 def tell(name: str, out: Path) -> None:
     """Scores of each arm by site and over all test rows, and the paired difference from alone."""
     for how in ("random", "tissue"):
-        files = sorted(out.glob(f"{name}_{how}_?.parquet"))
+        files = sorted(out.glob(f"{name}_{how}_*.parquet"))
         rows = pl.concat([pl.read_parquet(f) for f in files])
-        print(f"\n{name}, dealt {how}, {len(files)} folds")
+        print(f"\n{name}, dealt {how}, {rows['fold'].n_unique()} folds")
         for site in [*rows["site"].unique().sort(), None]:
             part = rows if site is None else rows.filter(pl.col("site") == site)
             part = part.with_columns(predictor=pl.col("arm")).drop("arm", "site")
             metrics, compared = score.evaluate(part, [])
             print(f"  {site or 'all sites'}: {part['subject'].n_unique()} subjects")
-            for arm in ARMS:
+            for arm in [a for a in ARMS if a in metrics["predictor"]]:
                 said = []
                 for metric in METRICS:
                     found = _row(metrics, fold="all", predictor=arm, metric=metric)
@@ -137,4 +141,4 @@ if __name__ == "__main__":
     if what == "tell":
         tell(data, folder)
     else:
-        {"fit": fit, "same": same}[what](data, int(rest[0]), folder)
+        {"fit": fit, "every": every, "same": same}[what](data, int(rest[0]), folder)

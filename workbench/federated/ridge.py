@@ -80,12 +80,12 @@ class Settings:
     endpoint: str | None = None
     axes: int = 128
     least_axes: int = 16
-    steps: int = 4
+    steps: int = 3
     penalties: tuple[float, ...] = tuple(float(a) for a in 10.0 ** np.linspace(-1.0, 2.0, 9))
     parts: int = 5
     seed: int = 0
     rough: float = 1e-4
-    rounds_inner: int = 12
+    rounds_inner: int = 6
     fine: float = 1e-10
     least: int = 1
     share: float = 0.8
