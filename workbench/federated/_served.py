@@ -24,6 +24,12 @@ Say = Callable[[str], None]
 Model = tuple[str, dict[str, np.ndarray]]  # configuration as JSON, and arrays
 
 
+def prepare(say: Say) -> None:
+    """Open the store of runs, and mark those KILLED that ended processes left open."""
+    if swept := runs.sweep():
+        say(f"{swept} runs of ended processes were marked KILLED.")
+
+
 def record(
     federation: Federation, sites: Sites, allowed: Sequence[Allowed], folder: Path, say: Say
 ) -> tuple[runs.Run, Model]:
@@ -34,8 +40,6 @@ def record(
     journal = Journal(folder / "rounds.jsonl", mark, fresh=last is None)
     if last is not None and last[0] not in {step for step, _ in journal.points}:  # killed between state and journal
         journal.points.append((last[0], _figures(last[2])))
-    if swept := runs.sweep():
-        say(f"{swept} runs of ended processes were marked KILLED.")
     if last is not None:
         say(f"going on after round {last[0]}.")
     told = plan.flat() | {"federation": federation.plain()["federation"], "allowed": [a.name for a in allowed]}

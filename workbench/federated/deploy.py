@@ -163,6 +163,7 @@ def serve(serving: Serving, say: Say = print, listening: Callable[[Link], None] 
             listening(link)
         why, model = "the server was ended", None
         try:
+            _served.prepare(say)  # takes as long as the sites do to come
             met = _gather(link, federation, len(allowed), serving, say)
             sites = FlowerSites(
                 link.grid, met, federation.timeout_s, least=federation.least, pause_s=0.05, wait=link.wait

@@ -136,7 +136,7 @@ def _site(folder: Path, name: str, host: str, port: int) -> None:
 
 
 def _policy() -> str:
-    """A first policy: everything that is asked today, by name, with the strict rest; a site strikes out what it wants."""
+    """A first policy: all that is asked today, by name, and the strict rest; a site strikes out what it wants."""
     from workbench import rooms
     from workbench.federated.policy import ASKED, STRICT
 

@@ -56,8 +56,9 @@ def make(
     folder, names = Path(folder), list(sites)
     _names(names)
     keys = {name: folder / "sites" / name / "site.key" for name in names}
-    there = [p for p in (folder / f for f in ("ca.crt", "ca.key", "server.crt", "server.key", "allowed.txt"))]
+    there = [folder / f for f in ("ca.crt", "ca.key", "server.crt", "server.key", "allowed.txt")]
     _absent([*there, *keys.values()], force)
+    _hosts_and_days(hosts, days)
     authority, signer = _authority(folder)
     _server(folder, authority, signer, hosts, days)
     lines = []
@@ -75,6 +76,7 @@ def renew(folder: Path | str, hosts: Sequence[str] = (), days: int = SERVER_DAYS
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     folder = Path(folder)
+    _hosts_and_days(hosts, days)
     authority, signer = (_read(folder / f"ca.{end}", "workbench federate keys") for end in ("crt", "key"))
     old = folder / "server.crt"
     if not hosts and old.is_file():
@@ -175,8 +177,9 @@ def check_certificate(path: Path | str, host: str | None = None) -> datetime.dat
     from cryptography import x509
 
     path = Path(path)
+    data = _read(path, "workbench federate keys")
     try:
-        found = x509.load_pem_x509_certificate(_read(path, "workbench federate keys"))
+        found = x509.load_pem_x509_certificate(data)
     except ValueError:
         raise KeysError(f"{path} is not a certificate in PEM form.") from None
     now, ends = _now(), found.not_valid_after_utc
@@ -217,10 +220,8 @@ def _server(folder: Path, authority: Any, signer: Any, hosts: Sequence[str], day
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    if days < 1:
-        raise KeysError(f"a certificate should hold at least 1 day; found {days}.")
     key, names = ec.generate_private_key(ec.SECP384R1()), list(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federation server")])
     made = (
         _certificate(subject, authority.subject, key.public_key(), signer.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -253,6 +254,13 @@ def _usage(*wanted: str) -> Any:
     every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
              "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
     return x509.KeyUsage(**{name: name in wanted for name in every})
+
+
+def _hosts_and_days(hosts: Sequence[str], days: int) -> None:
+    if days < 1:
+        raise KeysError(f"a certificate should hold at least 1 day; found {days}.")
+    for host in hosts:
+        _alternative(host)
 
 
 def _alternative(host: str) -> Any:

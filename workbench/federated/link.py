@@ -12,7 +12,6 @@ authentication), and a key that is not in the list is turned away before its req
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import logging
 import os
@@ -84,7 +83,7 @@ class Link:
             self.run_id = self._run()
             self._before = _speak_for(self.run_id)
             self.server = self._server()
-            self.grid = grid(self.state, self.run_id, self._silent)
+            self.grid = grid(self.state, self.run_id, self.names, self._silent)
             self.thread = threading.Thread(target=self.server.run, args=([self.socket],), name="SuperLink")
             self.thread.start()
             while not self.server.started:
@@ -177,7 +176,8 @@ class Link:
     def _server(self) -> Any:
         import uvicorn
 
-        settings: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "server_header": False}
+        settings: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none",
+                                    "server_header": False}  # fmt: skip
         if self.certificate is not None:
             settings |= {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)}
         made = uvicorn.Config(application(self.state, self.allowed, self.say, self._note), **settings)
@@ -274,7 +274,7 @@ class Door:
 
 
 def _own_name_only(state: Any, say: Say, note: Callable[[int, str], None]) -> Any:
-    """The innermost check, of signed requests: Flower lets a site answer under another site's number; here it may not."""
+    """The innermost check: Flower lets a signed site answer under another site's number; here it may not."""
     from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
     from starlette.responses import JSONResponse
 
@@ -304,10 +304,10 @@ class _Factory:
         return self._state
 
 
-def grid(state: Any, run_id: int, look: Callable[[], None] = lambda: None) -> Any:
+def grid(state: Any, run_id: int, names: Mapping[int, str], look: Callable[[], None]) -> Any:
     """Flower's Grid over the state of a SuperLink in this process, for sites that are elsewhere.
 
-    ``look`` is called before it looks who is there.
+    ``names``: {node: site}, by key; ``look`` is called before it looks who is there.
 
     """
     from flwr.app import Error, Metadata
@@ -323,6 +323,9 @@ def grid(state: Any, run_id: int, look: Callable[[], None] = lambda: None) -> An
     from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
     from flwr.supercore.object_store import NoObjectInStoreError
     from flwr.superlink.grid import InMemoryGrid
+
+    def name_of(message: Message) -> str | None:
+        return names.get(message.metadata.src_node_id)
 
     class LinkGrid(InMemoryGrid):
         """Messages go through the object store, where SuperNodes fetch them, not from hand to hand."""
@@ -395,6 +398,10 @@ def grid(state: Any, run_id: int, look: Callable[[], None] = lambda: None) -> An
                 state.object_store.delete(name)
                 if message.has_error():
                     return self._error(head.metadata.reply_to_message_id, message.error.code, "")
+                told = message.content.config_records.get("about", {}).get("site", name_of(head))
+                if told != name_of(head):
+                    why = f"its site.toml calls it {told!r}, its key is that of {name_of(head)!r}"
+                    return self._error(head.metadata.reply_to_message_id, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, why)
                 return make_message(metadata=head.metadata, content=message.content)
             except Exception as error:  # whatever a site may have sent, one site's nonsense is that site's loss
                 log.warning("an answer of node %s was not whole", head.metadata.src_node_id, exc_info=error)

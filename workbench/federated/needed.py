@@ -1,4 +1,4 @@
-"""Packages of the extra ``federation``: a missing one names the feature, the package and the command that installs it."""
+"""Packages of the extra ``federation``: a missing one names feature, package and the command that installs it."""
 
 from __future__ import annotations
 

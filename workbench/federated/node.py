@@ -4,7 +4,7 @@ It speaks Flower's Fleet protocol (``flwr.supernode``'s client and request signi
 ClientApp in this process. Flower's own SuperNode fetches an app from the server and runs that, which would make the
 site's policy and ledger a matter of the server's good will; this one has no way to fetch one.
 
-It only ever calls out: nothing at the site listens. Where the server is gone it waits and comes back, under the same key.
+It only ever calls out: nothing at the site listens. Where the server is gone it waits, and comes back under its key.
 """
 
 from __future__ import annotations
@@ -162,11 +162,10 @@ class Node:
     @contextlib.contextmanager
     def _heartbeat(self) -> Iterator[None]:
         """Tell the server from a thread that the site is there, also while it computes; then take leave."""
+        import httpx
         from flwr.proto.fleet_pb2 import DeactivateNodeRequest
         from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
         from flwr.proto.node_pb2 import Node as Number
-
-        import httpx
 
         stop, number = threading.Event(), self._number
         asked = SendNodeHeartbeatRequest(node=Number(node_id=number), heartbeat_interval=HEARTBEAT_S)
@@ -305,11 +304,11 @@ def _wrong(text: str, server: str, authority: Path | None) -> str | None:
         return f"the certificate of {server} is not valid yet; is one of the clocks wrong?"
     if "mismatch" in low:
         return (
-            f"the certificate of {server} is for another host than {host!r}; use a name it is for, or have one made for "
+            f"the certificate of {server} is for another host than {host!r}; use one it is for, or have one made for "
             f"this name: workbench federate keys DIR --renew --host {host}"
         )
     if "certificate verify failed" in low:
-        return f"the certificate of {server} was not signed by {authority}: another server, or another federation's ca.crt."
+        return f"the certificate of {server} was not signed by {authority}: another server, or another federation's."
     if "ssl" in low and ("wrong_version" in low or "wrong version" in low or "record layer" in low):
         return f"{server} does not speak TLS; nothing is sent in the open."
     if authority is None and "disconnected without sending a response" in low:

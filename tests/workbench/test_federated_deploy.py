@@ -1,0 +1,248 @@
+"""What server and site are told, read strictly; processes that end; what passed, kept through a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from workbench.federated import _journal, deploy, deploy_command, keys, needed, policy
+from workbench.federated.processes import Processes, Stopped, told_to_end
+from workbench.federated.watched import Exchange
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    pytest.importorskip("cryptography")
+    folder = tmp_path_factory.mktemp("deploy") / "k"
+    assert deploy_command.main(["keys", str(folder), "--sites", "a", "b"]) == 0
+    return folder
+
+
+def _changed(path, tmp_path, *pairs):
+    """The file with words replaced, its paths still those beside the first."""
+    text = path.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    for name in ("allowed.txt", "server.crt", "server.key", "ca.crt", "site.key", "policy.toml"):
+        text = text.replace(f'"{name}"', f'"{path.parent / name}"')
+    other = tmp_path / path.name
+    other.write_text(text)
+    return other
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("wait_s", "wait", r"unknown key 'wait'.*wait_s"),
+        ('allowed = "allowed.txt"', "", "the key allowed is missing"),
+        ("port = 9092", "port = 99999", "found 99999"),
+        ("port = 9092", 'port = "9092"', "port should be a whole number, found '9092'"),
+        ("settle_s = 60", "settle_s = -1", "settle_s should be above 0"),
+        ("settle_s = 60", "silence_s = 2", "at least 5"),
+        ("settle_s = 60", "settle_s = true", "settle_s should be a number, found True"),
+        ('host = "127.0.0.1"', 'host = "10.1.2.3"', "not for '10.1.2.3'"),
+        ('host = "127.0.0.1"', 'host = "0.0.0.0"\ninsecure = true', "insecure = true is for loopback"),
+        ('key = "server.key"', "", "certificate and key are missing"),
+        ("wait_s = 3600", "wait_s = ", "is not TOML"),
+        ('key = "server.key"', 'key = "absent.key"', "no such file"),
+    ],
+)
+def test_a_server_file_that_cannot_be_served_by_says_which_word(made, tmp_path, old, new, said):
+    with pytest.raises(ValueError, match=said):
+        deploy.read_serving(_changed(made / "server.toml", tmp_path, (old, new)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("policy =", "polcy =", r"unknown key 'polcy'.*policy"),
+        ('server = "127.0.0.1:9092"', 'server = "127.0.0.1"', '"host:port"'),
+        (
+            'server = "127.0.0.1:9092"',
+            'server = "h.example.org:9092"\ninsecure = true',
+            "insecure = true is for loopback",
+        ),
+        ('ca = "ca.crt"', "", "ca is missing"),
+        ('key = "site.key"', 'key = "ca.crt"', "others may read it|not a private"),
+        ('policy = "policy.toml"', 'policy = "none.toml"', "no such policy file"),
+        ('name = "a"', "", "the key name is missing"),
+    ],
+)
+def test_a_site_file_that_cannot_be_joined_by_says_which_word(made, tmp_path, old, new, said):
+    with pytest.raises(ValueError, match=said):
+        deploy.read_joining(_changed(made / "sites/a/site.toml", tmp_path, (old, new)))
+
+
+def test_files_as_they_are_made_are_read_as_they_are_meant(made, tmp_path):
+    serving = deploy.read_serving(made / "server.toml")
+    assert (serving.host, serving.port, serving.insecure) == ("127.0.0.1", 9092, False)
+    assert serving.folder == made / "state" and serving.allowed == made / "allowed.txt"
+    joining = deploy.read_joining(made / "sites/a/site.toml")
+    assert joining.ledger == made / "sites/a/ledger" and joining.patience_s == 3600
+    everywhere = _changed(made / "server.toml", tmp_path, ('host = "127.0.0.1"', 'host = "0.0.0.0"'))
+    assert deploy.read_serving(everywhere).host == "0.0.0.0"
+    plain = _changed(made / "sites/a/site.toml", tmp_path, ('ca = "ca.crt"', "insecure = true"))
+    assert deploy.read_joining(plain).insecure
+    with pytest.raises(deploy.DeployError, match=r"no such file.*server\.toml"):
+        deploy.read_serving(made / "sever.toml")
+    with pytest.raises(policy.PolicyFileError):
+        bad = tmp_path / "policy.toml"
+        bad.write_text("alowed = []")
+        deploy.read_joining(_changed(made / "sites/a/site.toml", tmp_path, ('"policy.toml"', f'"{bad}"')))
+
+
+def test_commands_say_what_is_wrong_in_one_line(made, tmp_path, capsys):
+    assert deploy_command.main(["serve", str(tmp_path / "none.toml")]) == 1
+    assert deploy_command.main(["join", "s", "--config", str(tmp_path / "none.toml")]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told] == ["workbench federate serve", "workbench federate join"]
+    assert deploy_command.main(["join", "s"]) == 2
+    assert deploy_command.main(["join", "s", "--config", str(made / "sites/a/site.toml"), "--check"]) == 0
+    mark = keys.allowed(made / "allowed.txt")[0].fingerprint
+    assert mark in capsys.readouterr().out
+    assert deploy_command.main(["join", "nothing", "--config", str(made / "sites/a/site.toml")]) == 1
+    assert "nothing" in capsys.readouterr().err
+
+
+FEDERATION = """
+name = "f"
+study = "-"
+endpoint = "ln_ic50"
+split = "unseen subject"
+{only}
+predictors = ["ridge"]
+[federation]
+least = {least}
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"only": ""}, "only = \\[0\\]"),
+        ({"least": 3}, "3 sites are needed.*lets in 2"),
+        ({"more": "[federation.sites]\nrandom = 5"}, "here sites bring their own"),
+    ],
+)
+def test_a_federation_that_real_sites_cannot_have_is_refused_before_it_listens(made, tmp_path, given, said):
+    path = tmp_path / "federation.toml"
+    path.write_text(FEDERATION.format(**({"only": "only = [0]", "least": 2, "more": ""} | given)))
+    file = _changed(made / "server.toml", tmp_path, ('"federation.toml"', f'"{path}"'))
+    with pytest.raises(deploy.DeployError, match=said):
+        deploy.serve(deploy.read_serving(file), lambda _: None)
+
+
+def test_a_missing_package_is_named_with_its_command():
+    with pytest.raises(needed.MissingError, match=r"joining needs the package no_such.*workbench\[federation\]'"):
+        needed.need("joining", "no_such")
+    assert needed.need("joining", "json").dumps([]) == "[]"
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def _gone(pid, seconds=5.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+            with open(f"/proc/{pid}/stat") as stream:
+                if stream.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _said(log, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not (words := log.read_text() if log.exists() else "").endswith("\n"):
+        assert time.monotonic() < until, words
+        time.sleep(0.02)
+    return words
+
+
+def test_processes_and_their_children_end_even_when_they_will_not(tmp_path):
+    log = tmp_path / "log"
+    with pytest.raises(ZeroDivisionError), Processes(patience_s=0.3) as started:
+        process = started.start("stubborn", [sys.executable, "-c", STUBBORN], log)
+        child = int(_said(log))
+        with pytest.raises(RuntimeError, match="runs already"):
+            started.start("stubborn", ["true"], log)
+        raise ZeroDivisionError
+    assert process.returncode == -signal.SIGKILL
+    assert _gone(child)
+    assert not started.running
+
+
+def test_one_that_ends_when_it_is_told_is_not_killed(tmp_path):
+    with Processes() as started:
+        started.start("sleeper", ["sleep", "60"], tmp_path / "log")
+        assert started.wait("sleeper", 0.05) is None
+        assert started.end("sleeper") == -signal.SIGTERM
+        started.start("quick", ["true"], tmp_path / "log")
+        assert started.wait("quick", 10) == 0
+
+
+def test_started_processes_die_with_a_starter_that_is_killed_outright(tmp_path):
+    starter = (
+        "import sys, time; from pathlib import Path; from workbench.federated.processes import Processes\n"
+        "p = Processes(); q = p.start('x', ['sleep', '60'], Path(sys.argv[1])); print(q.pid, flush=True); time.sleep(60)"
+    )
+    with Processes() as started:
+        log = tmp_path / "log"
+        started.start("starter", [sys.executable, "-c", starter, str(tmp_path / "inner")], log)
+        child = int(_said(log))
+        os.kill(started.running["starter"].pid, signal.SIGKILL)
+        assert _gone(child)
+
+
+def test_told_to_end_raises_once_and_gives_the_handlers_back():
+    before = signal.getsignal(signal.SIGTERM)
+    reached = []
+    with pytest.raises(Stopped, match="SIGTERM"), told_to_end():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Exception:  # an ordinary handler of errors does not swallow it
+            reached.append("swallowed")
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one does not cut the way out short
+            reached.append("cleaned")
+    assert reached == ["cleaned"] and signal.getsignal(signal.SIGTERM) is before
+
+
+# --- what passed -----------------------------------------------------------------------------------------------------
+
+
+def test_a_journal_goes_on_after_a_kill_and_begins_anew_for_another_training(tmp_path):
+    path = tmp_path / "state" / "rounds.jsonl"
+    first = _journal.Journal(path, "m", fresh=True)
+    passed = Exchange("moments", 2, 0.25, 80, {"a": 40}, {"a": {"loss": 0.5}}, {"b": "not connected"})
+    first.exchange(passed)
+    first.point(2, {"loss": 0.5})
+    with path.open("a") as stream:
+        stream.write('{"round": 3, "figu')  # torn by a kill
+    second = _journal.Journal(path, "m", fresh=False)
+    assert second.exchanges == [passed] and second.points == [(2, {"loss": 0.5})]
+    second.point(3, {"loss": 0.25})
+    assert _journal.Journal(path, "m", fresh=False).points == [(2, {"loss": 0.5}), (3, {"loss": 0.25})]
+    assert _journal.Journal(path, "other", fresh=False).points == []
+    assert _journal.Journal(path, "m", fresh=False).points == []
+    _journal.Journal(path, "m", fresh=False).drop()
+    assert not path.exists()
