@@ -47,7 +47,12 @@ def test_the_runs_are_one_click_away(lab: Any, page: Any, guard: Any, picture: A
 def test_the_pages_are_one_click_away(lab: Any, page: Any, guard: Any, picture: Any) -> None:
     failed: list[str] = []
     tab = opened(lab, page, "Pages (Panel)", failed)
-    assert sorted(t.strip() for t in tab.locator("main a").all_inner_texts()) == ["Compare", "Response", "Study"]
+    assert sorted(t.strip() for t in tab.locator("main a").all_inner_texts()) == [
+        "Compare",
+        "Federation",
+        "Response",
+        "Study",
+    ]
     tab.get_by_role("link", name="response").click()
     # Bokeh opens its websocket through the proxy before a document is idle
     tab.wait_for_function("window.Bokeh && Bokeh.documents.length > 0 && Bokeh.documents[0].is_idle")

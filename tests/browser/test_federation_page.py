@@ -1,0 +1,159 @@
+"""The page of federations in a real browser: keys, figures equal to the table, rounds that come, names as text."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.test_hostile import unharmed
+from tests.browser.test_panel import clean, pick
+from tests.widgets import planted_federation
+from tests.widgets.planted import HOSTILE
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "tests" / "dashboards" / "served_federation.py"
+SCORES = planted_federation.value().sites
+
+
+@pytest.fixture(scope="module")
+def served(chromium: Any, launch: Callable[..., None]) -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "panel", "serve", str(APP), "--address", "127.0.0.1", "--port", str(port)),
+        *("--allow-websocket-origin", f"127.0.0.1:{port}"),
+    ]
+    url = f"http://127.0.0.1:{port}/served_federation"
+    launch(command, url, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    return url
+
+
+def figures(board: Any, site: str) -> list[str]:
+    """The numbers of a site's row: its scores, then its differences."""
+    row = board.locator("article.site").filter(has=board.page.locator(".who", has_text=re.compile(f"^{site}")))
+    return [text.split()[0] for text in row.locator(".figs .num").all_inner_texts()]
+
+
+def signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\u2212")
+
+
+def test_figures_on_the_screen_are_those_of_the_table_for_the_metric_that_a_key_chose(
+    page: Any, served: str, guard: Any, picture: Callable[..., None]
+) -> None:
+    page.goto(f"{served}?run=alike+sites")
+    board = page.locator(".wb-fed")
+    board.get_by_text("Join: north, south and hills. Do not join: island. Cannot tell: coast.").wait_for()
+    picture(page, "federation_page")
+    metric = board.get_by_label("Metric")
+    metric.focus()
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")  # per-drug Pearson, then RMSE
+    board.get_by_text("Minus alone, ln(\u00b5M), left of 0 is better").wait_for()
+    for site in ("north", "island"):
+        rows = SCORES.filter(site=site, metric="RMSE")
+        wanted = [f"{v:.3f}" for v in rows["value"]]
+        assert figures(board, site) == [*wanted, *(signed(v) for v in rows["difference"].drop_nulls())]
+    island = board.get_by_role("article", name=re.compile("^island: do not join"))
+    assert island.get_by_text("Negative transfer: RMSE").is_visible()
+    assert island.get_by_text("\u2715 do not join").is_visible() and island.get_by_text("\u25bc worse").count() == 2
+    assert clean(guard) == []
+
+
+def test_what_was_not_measured_is_said(page: Any, served: str) -> None:
+    page.goto(f"{served}?run=alike+sites")
+    given = page.locator(".wb-fed").get_by_role("region", name="What each site gives")
+    row = given.locator("tbody tr", has_text="coast")
+    cells = [text.strip() for text in row.locator("td").all_inner_texts()]
+    assert cells == ["cannot tell", "25,000", "20 %", *["not measured"] * 6]
+    north = given.locator("tbody tr", has_text="north").locator("td").all_inner_texts()
+    assert [t.strip() for t in north[3:6]] == ["2.5 at \u03b4 10\u207b\u2075", "1.25 MB", "42"]
+
+
+def test_rounds_come_while_it_trains_and_lost_sites_are_named(page: Any, served: str, guard: Any, picture: Any) -> None:
+    page.goto(f"{served}?run=unlike+sites")
+    board = page.locator(".wb-fed")
+    board.get_by_text("Still training: this page follows it.").wait_for()
+    board.get_by_text("After round 3, 4 of 5 sites.").wait_for()
+    assert board.get_by_text("Without south (did not answer in time).").is_visible()
+    board.get_by_text(re.compile("^After round 4, 5 of 5 sites")).wait_for()  # by itself
+    figure = board.get_by_label("Figure")
+    figure.focus()
+    page.keyboard.press("ArrowDown")
+    board.get_by_role("img", name=re.compile("^training loss by round: north, last")).wait_for()
+    assert board.get_by_text("No verdict yet").is_visible()
+    picture(page, "federation_live")
+    assert clean(guard) == []
+
+
+def test_another_run_is_picked_by_keyboard_and_the_address_follows(page: Any, served: str) -> None:
+    page.goto(f"{served}?run=alike+sites")
+    page.locator(".wb-fed").get_by_text("Do not join: island").first.wait_for()
+    pick(page, "Federation", "older run")
+    page.wait_for_url(re.compile("run=a{32}"))
+    page.locator(".wb-fed").get_by_text("Join: north and south.").wait_for()
+    pick(page, "Federation", "without arms")
+    page.get_by_text("No verdict: site 'north' has no rows of arm 'alone'").wait_for()
+
+
+def test_what_takes_long_and_what_is_not_there_is_said(page: Any, served: str, guard: Any) -> None:
+    page.goto(f"{served}?store=slow&run=alike+sites")
+    page.get_by_text(re.compile("^Judging the sites")).wait_for()
+    page.locator(".wb-fed").wait_for()
+    page.goto(f"{served}?store=empty")
+    page.get_by_text("No federation yet").wait_for()
+    page.goto(f"{served}?store=broken")
+    page.get_by_text("The runs cannot be listed: ComputeError: the file is no database").wait_for()
+    page.goto(f"{served}?run=nothing")
+    page.get_by_text("No federation is called 'nothing'").wait_for()
+    assert clean(guard) == []
+
+
+def test_names_are_shown_as_typed_also_on_a_narrow_screen(page: Any, served: str, picture: Callable[..., None]) -> None:
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.goto(f"{served}?store=hostile&run=cccc")
+    board = page.locator(".wb-fed")
+    board.get_by_role("heading", name=HOSTILE).wait_for()
+    board.locator(".who", has_text=HOSTILE).wait_for()
+    board.locator(".flags li", has_text=f"flag of {HOSTILE}").wait_for()
+    board.get_by_role("region", name="Sites by round").get_by_role("rowheader", name=HOSTILE).wait_for()
+    board.locator(".legend", has_text=HOSTILE).first.wait_for()
+    unharmed(page)
+    picture(page, "federation_narrow")
+    wide = board.evaluate("(e) => e.scrollWidth - e.clientWidth")
+    assert wide <= 1, "nothing but the tables scrolls sideways"
+
+
+def test_in_a_dark_notebook_rounds_and_verdicts_come_from_the_kernel(
+    page: Any, lab: Any, guard: Any, picture: Callable[..., None]
+) -> None:
+    lab.show(
+        page,
+        [
+            "import ipywidgets as ipw\nfrom tests.widgets import planted_federation as planted\n"
+            "from tests.widgets.planted import HOSTILE\nfrom widgets import FederationBoard\n"
+            "label = ipw.Label('nothing yet')\nboard = FederationBoard(rounds=planted.rounds(2))\n"
+            "def tell(change): label.value = f'{board.metric}: {board.shown.height}'\n"
+            "board.observe(tell, 'metric')\nmore = ipw.Button(description='go on')\n"
+            "more.on_click(lambda _: board.update(planted.value(HOSTILE), rounds=planted.rounds(9, HOSTILE)))\n"
+            "ipw.VBox([label, more, board])",
+        ],
+        "federation",
+        dark=True,
+    )
+    board = page.locator(".wb-fed")
+    board.get_by_text(re.compile("^After round 2, 5 of 5 sites")).wait_for()
+    page.get_by_role("button", name="go on").click()
+    board.get_by_text(re.compile("^After round 9, 4 of 5 sites")).wait_for()
+    board.get_by_label("Metric").select_option(label="RMSE, ln(\u00b5M)")
+    page.locator(".widget-label", has_text=re.compile("^RMSE: 15")).wait_for()
+    picture(board, "lab_federation_board")
+    unharmed(page)
+    assert [e for e in guard.errors if "wb-" in e or e.startswith("page: ")] == []
