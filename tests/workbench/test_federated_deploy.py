@@ -64,7 +64,7 @@ def test_a_server_file_that_cannot_be_served_by_says_which_word(made, tmp_path, 
         ('server = "127.0.0.1:9092"', 'server = "127.0.0.1"', '"host:port"'),
         (
             'server = "127.0.0.1:9092"',
-            'server = "h.example.org:9092"\ninsecure = true',
+            'server = "h.org:9092"\ninsecure = true',
             "insecure = true is for loopback",
         ),
         ('ca = "ca.crt"', "", "ca is missing"),
@@ -149,7 +149,8 @@ def test_a_missing_package_is_named_with_its_command():
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"])
+words = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", words])
 print(child.pid, flush=True)
 time.sleep(60)
 """
@@ -201,8 +202,9 @@ def test_one_that_ends_when_it_is_told_is_not_killed(tmp_path):
 
 def test_started_processes_die_with_a_starter_that_is_killed_outright(tmp_path):
     starter = (
-        "import sys, time; from pathlib import Path; from workbench.federated.processes import Processes\n"
-        "p = Processes(); q = p.start('x', ['sleep', '60'], Path(sys.argv[1])); print(q.pid, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path\n"
+        "from workbench.federated.processes import Processes\np = Processes(); q = p.start('x', ['sleep', '60'], Path(sys.argv[1]))\n"
+        "print(q.pid, flush=True); time.sleep(60)"
     )
     with Processes() as started:
         log = tmp_path / "log"

@@ -48,7 +48,12 @@ def record(
         parent.tag({"federation.engine": "deployed", "federation.method": federation.method})
         parameters = dict(plan.parameters.get(name, {})) | {"method": federation.method, "seed": plan.seed}
         with parent.child(name, plan.numbers[0], parameters) as child:
-            watched = Watched(sites, lambda e: (journal.exchange(e), say(_said(e)))[0])
+
+            def heard(exchange: Exchange) -> None:
+                journal.exchange(exchange)
+                say(_said(exchange))
+
+            watched = Watched(sites, heard)
             watched.exchanges += journal.exchanges
             for step, values in journal.points:
                 child.metrics(values, step)

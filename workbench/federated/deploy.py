@@ -255,7 +255,8 @@ def _read(path: Path, kind: type[T]) -> T:
 
 
 def _typed(path: Path, key: str, value: Any, kind: str) -> Any:
-    wanted = {"Path": str, "str": str, "int": int, "bool": bool, "float": (int, float)}[kind]
+    kinds: dict[str, Any] = {"Path": str, "str": str, "int": int, "bool": bool, "float": (int, float)}
+    wanted = kinds[kind]
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool") or value == "":
         words = {"Path": "a path", "str": "a text", "int": "a whole number", "bool": "true or false"}
         raise DeployError(f"{path}: {key} should be {words.get(kind, 'a number')}, found {value!r}.")

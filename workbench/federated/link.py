@@ -1,9 +1,8 @@
 """The server's end of a deployment: Flower's SuperLink reduced to what sites need, in this process.
 
-Of the SuperLink only the Fleet API is served, where SuperNodes fetch messages and bring answers. Its Control API (which
-starts runs and registers nodes, and asks for no password) and its Runtime API are not there, and no app is shipped to
-anybody: the run has no FAB, each site runs the code installed at the site. The server app runs beside it and reaches
-the sites through ``grid``.
+Only the part of it is served where SuperNodes fetch messages and bring answers (``_door``), and no app is shipped to
+anybody: the run has no FAB, each site runs the code installed at the site. The server's side of the training runs in the
+same process and reaches the sites through ``grid``.
 
 Who may enter: TLS 1.3 with the server's certificate; every request is signed by a site's key (Flower's node
 authentication), and a key that is not in the list is turned away before its request is read.
@@ -11,28 +10,21 @@ authentication), and a key that is not in the list is turned away before its req
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from workbench.federated.keys import Allowed, fingerprint
+from workbench.federated._door import application
+from workbench.federated._link_grid import grid
+from workbench.federated.keys import Allowed
 from workbench.federated.needed import need
 
-if TYPE_CHECKING:
-    from flwr.app import Message
-
 END = "query.end"  # type of the message that tells a site that the federation has ended
-FLEET = "/v1/fleet/"
-OPEN = ("activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages", "get-run",
-        "push-object", "pull-object", "confirm-message-received")  # fmt: skip
-PLAIN_BYTES, OBJECT_BYTES = 4 << 20, 1 << 30  # longest request: a message's frame, and one of its arrays
 HEARTBEAT_S = 10  # the shortest Flower allows; a site that misses two is gone
 
 log = logging.getLogger(__name__)
@@ -111,8 +103,11 @@ class Link:
         from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
         there = list(self.grid.get_node_ids())
-        said = RecordDict({"about": ConfigRecord({"why": why} | ({} if model is None else {"model": model[0]}))})
+        about: dict[str, Any] = {"why": why}
+        said = RecordDict({"about": ConfigRecord(about)})
         if model is not None:
+            about["model"] = model[0]
+            said["about"] = ConfigRecord(about)
             said["arrays"] = ArrayRecord({k: Array(v) for k, v in model[1].items()})
         self.grid.push_messages([Message(said, n, END, ttl=max(wait_s, 1.0)) for n in there])
         until = time.monotonic() + wait_s
@@ -121,7 +116,8 @@ class Link:
 
     def close(self) -> None:
         """Stop listening; sites notice, and come back to a server that is started again."""
-        server, thread = getattr(self, "server", None), getattr(self, "thread", None)
+        server: Any = getattr(self, "server", None)
+        thread = getattr(self, "thread", None)
         if server is not None:
             server.should_exit = True
         if thread is not None and thread.is_alive():
@@ -189,240 +185,6 @@ class Link:
         return uvicorn.Server(made)
 
 
-def application(state: Any, allowed: Sequence[Allowed], say: Say, note: Callable[[int, str], None]) -> Any:
-    """The Fleet API alone, behind ``Door``: an ASGI application."""
-    from fastapi import FastAPI
-    from flwr.supercore.error import http_error_translator
-    from flwr.supercore.protobuf.translation import ProtobufTranslationMiddleware
-    from flwr.superlink.routers.fleet.node_auth import NodeAuthMiddleware
-    from flwr.superlink.routers.fleet.router import router
-    from starlette.middleware import Middleware
-    from starlette.middleware.base import BaseHTTPMiddleware
-
-    outermost_first = [
-        Middleware(Door, state=state, allowed=allowed, say=say),
-        Middleware(BaseHTTPMiddleware, dispatch=http_error_translator),
-        Middleware(ProtobufTranslationMiddleware),
-        Middleware(NodeAuthMiddleware),
-        Middleware(BaseHTTPMiddleware, dispatch=_own_name_only(state, say, note)),
-    ]
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=outermost_first)
-    app.state.linkstate_factory = _Factory(state)
-    app.state.enable_supernode_auth = True
-    app.include_router(router)
-    return app
-
-
-class Door:
-    """Turns away what is no request of an allowed site, before its body is read, with the reason in plain words."""
-
-    def __init__(self, app: Any, state: Any, allowed: Sequence[Allowed], say: Say) -> None:
-        self.app, self.state, self.say = app, state, say
-        self.known = {a.pem: a.name for a in allowed}
-        self.seen: dict[str, float] = {}
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        status, why = self._refusal(scope)
-        if why is None:
-            await self.app(scope, receive, send)
-            return
-        from starlette.responses import JSONResponse
-
-        await JSONResponse({"detail": why}, status)(scope, receive, send)
-
-    def _refusal(self, scope: Any) -> tuple[int, str | None]:
-        from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
-
-        path, head = scope["path"], {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        if scope["method"] != "POST" or not path.startswith(FLEET) or path[len(FLEET) :] not in OPEN:
-            return 404, "this server has nothing there."
-        length, limit = head.get("content-length", ""), OBJECT_BYTES if path.endswith("-object") else PLAIN_BYTES
-        if not length.isdigit() or int(length) > limit:
-            return 413, f"a request says its length, and it is at most {limit} bytes."
-        try:
-            pem = base64.b64decode(head[FLEET_HTTP_PUBLIC_KEY_HEADER.lower()], validate=True)
-        except (KeyError, ValueError):
-            return 401, "a site signs its requests with its key; this one is not signed."
-        if pem not in self.known:
-            self._tell(
-                f"turned away: {_from(scope)}, key {fingerprint(pem)}, which is not in the list of allowed keys."
-            )
-            return 403, f"the key {fingerprint(pem)} is not in the server's list of allowed keys."
-        if path.endswith("/activate-node"):
-            return self._twice(pem)
-        return 200, None
-
-    def _twice(self, pem: bytes) -> tuple[int, str | None]:
-        """A key opens the door for one process at a time; a killed one is forgotten after two missed heartbeats."""
-        from flwr.supercore.constant import NodeStatus
-
-        node = self.state.get_node_id_by_public_key(pem)
-        if any(n.status == NodeStatus.ONLINE for n in self.state.get_node_info(node_ids=[node])):
-            return 409, f"a process with the key of {self.known[pem]!r} is there already, or was killed a moment ago."
-        return 200, None
-
-    def _tell(self, what: str) -> None:
-        """Say it, but the same words once a minute: a site without a key may knock ten times a second."""
-        now = time.monotonic()
-        if now - self.seen.get(what, -60.0) >= 60.0:
-            if len(self.seen) > 1000:
-                self.seen.clear()
-            self.seen[what] = now
-            self.say(what)
-
-
-def _own_name_only(state: Any, say: Say, note: Callable[[int, str], None]) -> Any:
-    """The innermost check: Flower lets a signed site answer under another site's number; here it may not."""
-    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
-    from starlette.responses import JSONResponse
-
-    async def dispatch(request: Any, call_next: Any) -> Any:
-        asked, path = request.state.protobuf_request, request.url.path
-        node = state.get_node_id_by_public_key(base64.b64decode(request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER]))
-        if path.endswith("/push-messages"):
-            others = [m for m in asked.messages_list if m.metadata.src_node_id != node]
-            if others or len(asked.messages_list) != 1 or len(asked.message_object_trees) != 1:
-                say(f"turned away: node {node} answered in another site's place.")
-                return JSONResponse({"detail": "a site sends one answer at a time, its own."}, 403)
-        response = await call_next(request)
-        if response.status_code == 200:
-            note(node, path)
-        return response
-
-    return dispatch
-
-
-class _Factory:
-    """What Flower's routes ask for their state."""
-
-    def __init__(self, state: Any) -> None:
-        self._state = state
-
-    def state(self) -> Any:
-        return self._state
-
-
-def grid(state: Any, run_id: int, names: Mapping[int, str], look: Callable[[], None]) -> Any:
-    """Flower's Grid over the state of a SuperLink in this process, for sites that are elsewhere.
-
-    ``names``: {node: site}, by key; ``look`` is called before it looks who is there.
-
-    """
-    from flwr.app import Error, Metadata
-    from flwr.app.message import make_message, remove_content_from_message
-    from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-    from flwr.supercore.date import now
-    from flwr.supercore.inflatable.inflatable_object import (
-        get_all_nested_objects,
-        get_object_tree,
-        iterate_object_tree,
-        no_object_id_recompute,
-    )
-    from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-    from flwr.supercore.object_store import NoObjectInStoreError
-    from flwr.superlink.grid import InMemoryGrid
-
-    def name_of(message: Message) -> str | None:
-        return names.get(message.metadata.src_node_id)
-
-    class LinkGrid(InMemoryGrid):
-        """Messages go through the object store, where SuperNodes fetch them, not from hand to hand."""
-
-        def __init__(self) -> None:
-            super().__init__(_Factory(state), pull_interval=0.05)  # type: ignore[arg-type]
-            self.set_run(state.get_run_info(run_ids=[run_id])[0])
-            self.asked: dict[str, int] = {}
-
-        def get_node_ids(self) -> Iterable[int]:
-            look()
-            return super().get_node_ids()
-
-        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-            ids = []
-            for message in messages:
-                with no_object_id_recompute():
-                    message.metadata.__dict__["_message_id"] = message.object_id
-                    session, tree = state.start_session(run_id), get_object_tree(message)
-                    parts = get_all_nested_objects(message)
-                    stored, missing = state.store_message_and_object_tree(
-                        remove_content_from_message(message), tree, session
-                    )
-                    for part in missing:
-                        state.store_object(run_id, session, part, parts[part].deflate())
-                ids.append(message.metadata.message_id if stored else "")
-                if stored:
-                    self.asked[ids[-1]] = message.metadata.dst_node_id
-            return ids
-
-        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-            """Answers that are there whole, and an error for each that will not come any more."""
-            look()
-            wanted = set(message_ids)
-            missed = {m for m in wanted if self._missed(m)}
-            ready = {m for m in wanted - missed if not self._on_its_way(m)}
-            found = state.get_message_res(message_ids=set(ready), run_id=run_id) if ready else []
-            out = [self._whole(m) for m in found]
-            out += [self._error(m, ErrorCode.NODE_UNAVAILABLE, "started anew after it was asked") for m in missed]
-            state.delete_messages(message_ins_ids={m.metadata.reply_to_message_id for m in out})
-            return out
-
-        def _missed(self, asked: str) -> bool:
-            """Whether the site took the question and was then started anew: nobody works on it."""
-            message, node = state.message_ins_store.get(asked), state.nodes.get(self.asked.get(asked))
-            if message is None or node is None or not message.metadata.delivered_at or not node.last_activated_at:
-                return False
-            gone = node.last_activated_at > message.metadata.delivered_at
-            return gone and asked not in state.message_ins_id_to_message_res_id
-
-        def _on_its_way(self, asked: str) -> bool:
-            """Whether an answer is announced whose parts have not all come; a slow one holds up nobody else's."""
-            answer = state.message_ins_id_to_message_res_id.get(asked)
-            if answer is None:
-                return False
-            try:
-                tree = state.object_store.get_object_tree(answer)
-            except NoObjectInStoreError:
-                return False
-            return any(state.get_object(run_id, t.object_id) == b"" for t in iterate_object_tree(tree))
-
-        def _whole(self, head: Message) -> Message:
-            if head.has_error():
-                return self._error(head.metadata.reply_to_message_id, head.error.code, head.error.reason or "")
-            name = head.metadata.message_id
-            try:
-                tree = state.object_store.get_object_tree(name)
-                parts = {t.object_id: self._part(t.object_id) for t in iterate_object_tree(tree)}
-                message: Any = inflate_object_from_contents(name, parts)
-                state.object_store.delete(name)
-                if message.has_error():
-                    return self._error(head.metadata.reply_to_message_id, message.error.code, "")
-                told = message.content.config_records.get("about", {}).get("site", name_of(head))
-                if told != name_of(head):
-                    why = f"its site.toml calls it {told!r}, its key is that of {name_of(head)!r}"
-                    return self._error(head.metadata.reply_to_message_id, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, why)
-                return make_message(metadata=head.metadata, content=message.content)
-            except Exception as error:  # whatever a site may have sent, one site's nonsense is that site's loss
-                log.warning("an answer of node %s was not whole", head.metadata.src_node_id, exc_info=error)
-                why = f"its answer could not be put together ({type(error).__name__})"
-                return self._error(head.metadata.reply_to_message_id, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, why)
-
-        def _part(self, part: str) -> bytes:
-            content = state.get_object(run_id, part)
-            if not content or hashlib.sha256(content).hexdigest() != part:
-                raise ValueError("a part is missing, or not the one announced")
-            return content
-
-        def _error(self, asked: str, code: int, why: str) -> Message:
-            """An error that says which site it is about; Flower's own come from the server's number."""
-            node = self.asked.get(asked, SUPERLINK_NODE_ID)
-            about = Metadata(run_id, "", node, SUPERLINK_NODE_ID, asked, "", now().timestamp(), 1.0, "query")
-            return make_message(metadata=about, error=Error(code, why))
-
-    return LinkGrid()
-
-
 def _speak_for(run_id: int | None, node: int | None = None, task: int | None = None) -> tuple[int | None, ...]:
     """Who sends a message, which Flower looks up for the whole process; returns what stood there."""
     from flwr.common.constant import SUPERLINK_NODE_ID
@@ -482,7 +244,3 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
     made.set_inheritable(False)
     return made
-
-
-def _from(scope: Any) -> str:
-    return (scope.get("client") or ("someone",))[0]

@@ -121,7 +121,10 @@ class Node:
             verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the name and the chain
             verify.minimum_version = ssl.TLSVersion.TLSv1_3
             verify.load_verify_locations(str(self.authority))
-        signs = [RuntimeVersionHttpInterceptor("SuperNode"), NodeAuthHttpInterceptor(self.key, self.key.public_key())]
+        signs: list[Any] = [
+            RuntimeVersionHttpInterceptor("SuperNode"),
+            NodeAuthHttpInterceptor(self.key, self.key.public_key()),
+        ]
         scheme = "http" if self.authority is None else "https"
         return FleetHttpClient(f"{scheme}://{self.server}", interceptors=signs, verify=verify, timeout=60.0)
 
@@ -148,8 +151,8 @@ class Node:
                 raise NodeError(f"{self.server} is no server of a federation of the workbench.") from None
             raise _Again(f"the server answered {status} ({why})") from None
         except httpx.TransportError as error:
-            if entering and (why := _wrong(str(error), self.server, self.authority)):
-                raise NodeError(why) from None
+            if entering and (wrong := _wrong(str(error), self.server, self.authority)):
+                raise NodeError(wrong) from None
             raise _Again(f"the server {self.server} cannot be reached ({str(error) or type(error).__name__})") from None
 
     def _turned_away(self, why: str) -> str:
