@@ -30,9 +30,9 @@ from workbench.splits import Fold, Split
 GROUPS = {
     "blood": ["leukemia", "lymphoma", "myeloma"],
     "lung": ["lung_NSCLC", "lung_SCLC", "lung"],
-    "digestive tract": ["digestive_system", "large_intestine", "pancreas", "aero_dig_tract"],
-    "breast, kidney, urogenital": ["breast", "kidney", "urogenital_system", "thyroid"],
-    "skin, nerves, bone": ["skin", "nervous_system", "neuroblastoma", "bone", "soft_tissue"],
+    "gut": ["digestive_system", "large_intestine", "pancreas", "aero_dig_tract"],
+    "breast and urogenital": ["breast", "kidney", "urogenital_system", "thyroid"],
+    "brain, skin and bone": ["skin", "nervous_system", "neuroblastoma", "bone", "soft_tissue"],
 }
 METRICS = ("normalised Pearson", "per-drug Pearson", "RMSE")
 ARMS = ("alone", "federated", "federated, all axes", "pooled")
@@ -56,16 +56,15 @@ def together(of: Fold, dealt: dict[str, list[str]], axes: int, policy: Policy) -
 
 
 def fit(name: str, number: int, out: Path) -> None:
-    """Predictions of every arm on one fold, one file for each way of dealing."""
+    """Predictions of every arm on one fold, one file for each way of dealing; what is there stays."""
     of = fold(name, number)
     base = predict.baseline(of)
-    pooled = arms.fitted("ridge", {}, of)
     for how, dealt in deals(of).items():
-        began = time.time()
-        frames = arms.trained(("alone",), "ridge", {}, of, dealt, base)
-        frames.append(arms.predictions("pooled", pooled, of, dealt, base))
+        began, path = time.time(), out / f"{name}_{how}_{number}.parquet"
+        if path.exists():
+            continue
+        frames = arms.trained(("alone", "pooled"), "ridge", {}, of, dealt, base)
         frames.append(arms.predictions("federated", together(of, dealt, 128, Policy()), of, dealt, base))
-        path = out / f"{name}_{how}_{number}.parquet"
         pl.concat(frames).write_parquet(path)
         print(f"{path.name}: {time.time() - began:.0f} s", flush=True)
 
