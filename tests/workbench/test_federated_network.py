@@ -116,7 +116,7 @@ def test_one_site_with_a_kept_optimiser_is_plain_training(fold: Fold) -> None:
     site = held(fold, 1)[0]
     started = fit([site], parameters=parameters, local_epochs=1, least=1)  # only for the shared preparation
     local = site.memory[_network_local.MEMORY]
-    plain = predictors.make("drug_response", **parameters)
+    plain: Any = predictors.make("drug_response", **parameters)
     torch.manual_seed(0)
     plain._build({m: v.shape[1] for m, v in local.x.items()}, len(local.plan.treatments), local.plan.structure.shape[1])
     plain.register_buffer("structure", torch.from_numpy(local.plan.structure), persistent=False)
@@ -172,10 +172,10 @@ def test_half_widths_rest_on_the_residuals_that_stayed_at_the_sites(kept: Any) -
 
 
 def test_what_comes_back_is_a_drug_response_that_names_no_subject(fold: Fold, kept: Any) -> None:
-    model = kept[0]
+    model: Any = kept[0]  # a Lightning module's fit is no method in the eyes of the type checker
     assert type(model) is DrugResponse
     told = predict.predictions(model, fold)
-    again = predictors.restore("drug_response", json.loads(json.dumps(model.config())), model.arrays())
+    again: Any = predictors.restore("drug_response", json.loads(json.dumps(model.config())), model.arrays())
     assert predict.predictions(again, fold).equals(told)
     assert not any(s in json.dumps(model.config()) for s in fold.train["subject"].unique())
     opened = score.unseal(told, fold).filter(pl.col("abstained").is_null())
@@ -239,6 +239,7 @@ def test_every_answer_passes_the_gate_of_a_site(fold: Fold, tmp_path: Any) -> No
     assert "small counts stay here" in model.left_out_["mutation"]
 
 
+@pytest.mark.slow
 def test_sums_that_nobody_sees_give_the_same_network(fold: Fold, kept: Any) -> None:
     from workbench.federated.secure import server
 
@@ -283,7 +284,7 @@ def test_fine_tuning_changes_what_it_may_and_fits_the_site(fold: Fold, kept: Any
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [2, -3, -2])
+@pytest.mark.parametrize("number", [2, -2])
 def test_a_killed_server_goes_on_bitwise(fold: Fold, kept: Any, number: int) -> None:
     model, states, _, _ = kept
     resumed = fit(held(fold), state=states[number])  # other processes: the sites remember nothing
@@ -301,10 +302,10 @@ class Flaky(Inline):
     def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
         if ask.purpose != "network_round":
             return super().ask(ask, of)
-        self.number += 1
+        new, self.number = ask.values["number"] != self.number, int(str(ask.values["number"]))
         gone = self.gone.get(self.number, ())
         if self.forget:
-            for name in gone:
+            for name in gone if new else ():
                 self.sites[name].memory.clear()
             gone = ()
         told = super().ask(ask, [n for n in self.names if n not in gone])
@@ -319,10 +320,23 @@ def test_a_site_that_stops_is_survived_and_named(fold: Fold, kept: Any) -> None:
     assert np.abs(weights(model)["hidden.weight"] - weights(kept[0])["hidden.weight"]).max() > 1e-5
 
 
-def test_a_site_that_came_back_without_memory_is_told_the_plan_again(fold: Fold) -> None:
+def test_a_site_that_came_back_without_memory_is_told_the_plan_and_misses_nothing(fold: Fold, kept: Any) -> None:
     model = fit(Flaky(held(fold), {1: ["site 3"]}, forget=True))
-    assert list(model.rounds_[1]["lost"]) == ["site 3"]
-    assert model.rounds_[2]["took"] == ["site 1", "site 2", "site 3"]
+    assert [len(r["took"]) for r in model.rounds_] == [3, 3, 3]
+    same(model, kept[0])
+
+
+def test_the_same_ask_twice_is_one_training(fold: Fold, kept: Any) -> None:
+    asked = [a for a in kept[3] if a.purpose == "network_round"]
+    site = held(fold)[0]
+    first = site.answer(asked[0])
+    moved = site.memory[_network_local.MEMORY].trained
+    again = site.answer(asked[0])
+    assert moved == site.memory[_network_local.MEMORY].trained == 0
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, again.arrays[name])
+    other = site.answer(replace(asked[1]))
+    assert np.abs(other.arrays["change.hidden.weight"] - first.arrays["change.hidden.weight"]).max() > 0
 
 
 def test_too_few_sites_end_the_training(fold: Fold) -> None:

@@ -26,6 +26,16 @@ MEMORY = "network"
 HELD_APART = ("subject", "pair")  # of a fold; in both, a member's part holds whole persons
 
 
+def asked_digest(ask: Ask, *leave: str) -> str:
+    """Digest of an ask's arrays and values, without the plan that came along and what ``leave`` names."""
+    h = hashlib.blake2b(digest_size=16)
+    for name in sorted(set(ask.arrays) - set(leave)):
+        if not name.startswith("plan."):
+            h.update(name.encode() + np.ascontiguousarray(ask.arrays[name]).tobytes())
+    keys = ("plan", "number", "rounds", "epochs", "proximal", "own", "keep_optimizer", "rows", "closed_form_share")
+    return h.hexdigest() + repr([ask.values.get(k) for k in keys])
+
+
 def part_of(names: Sequence[str], parts: int, seed: int) -> np.ndarray:
     """Part (0 .. parts-1) of each name by a hash of it: all sites deal alike without telling names (as ``_rows``)."""
     dealt = {n: hashlib.sha256(f"{seed}\x1f{n}".encode()).digest()[:8] for n in set(names)}
@@ -64,6 +74,7 @@ class Local:
         self.own: dict[str, np.ndarray] = {}  # layers this site keeps to itself
         self.optimizer: dict[str, Any] | None = None
         self.trained = -1  # the last round that was trained here
+        self.answered: tuple[str, dict[str, np.ndarray]] | None = None  # the last round's ask, by digest, and answer
         self.residual: tuple[str, np.ndarray, np.ndarray] | None = None  # digest of what made it
 
     def _features(self, site: Site) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -29,7 +29,7 @@ from workbench.federated._network_start import Start, prepare
 from workbench.federated._progress import Keep, Progress, State
 from workbench.federated._response_module import set_weights, weights
 from workbench.federated._steady import SitesChanged
-from workbench.federated.messages import Value
+from workbench.federated.messages import Ask, Gathered, Value
 from workbench.federated.sites import Sites, TooFewSites, enough
 from workbench.predictors._widths import HalfWidths
 from workbench.predictors.drug_response import DrugResponse
@@ -214,14 +214,12 @@ class _Training:
             "proximal": float(self.strategy.proximal if c.proximal is None else c.proximal),
             "keep_optimizer": c.keep_optimizer,
         }  # fmt: skip
-        ask = self.start.plan.ask("network_round", self.progress.next(), arrays, values, carry=self.carry)
         aside: dict[int, str] = {}
+        ask, gathered, sums = self._asked(arrays, values)
         if self.combine is None:
-            sums, gathered = self.sites.total(ask, c.least)
             share = float(sums["share"][0])
             change = {k: sums[f"change.{k}"] / share for k in shared}
         else:
-            gathered = self.sites.ask(ask)
             enough(ask, gathered, c.least)
             own = [float(r.arrays["share"][0]) for r in gathered.replies]
             changes = [
@@ -232,14 +230,39 @@ class _Training:
             change, aside = combined.arrays, dict(combined.set_aside)
             sums = {k: sum(r.arrays[k] for r in gathered.replies) for k in ("share", "learnt", "held_out")}
             share = float(sums["share"][0])
-        # a site that came back without the plan gets it with the next round
-        self.carry = any(NEEDS in why for why in gathered.lost.values())
         self.who.append({
             "round": number + 1, "took": [r.site for r in gathered.replies], "lost": dict(gathered.lost),
             "set_aside": {gathered.replies[i].site: why for i, why in aside.items()},
         })  # fmt: skip
         held = sums["held_out"]
         return change, np.array([float(sums["learnt"][0]) / share, float(held[0]) / max(float(held[1]), 1.0)])
+
+    def _asked(
+        self, arrays: dict[str, np.ndarray], values: dict[str, Value]
+    ) -> tuple[Ask, Gathered, dict[str, np.ndarray]]:
+        """The round's ask, its replies, and their sums where nothing but those is needed.
+
+        A site that is new, or came back, does not hold the plan: then the ask goes out once more with the plan, and
+        sites that have answered already repeat their answer.
+        """
+        number = self.progress.next()
+        while True:
+            ask = self.start.plan.ask("network_round", number, arrays, values, carry=self.carry)
+            sums: dict[str, np.ndarray] = {}
+            try:
+                if self.combine is None:
+                    sums, gathered = self.sites.total(ask, self.chosen.least)
+                else:
+                    gathered = self.sites.ask(ask)
+                missing = any(NEEDS in why for why in gathered.lost.values())
+            except TooFewSites as few:
+                if self.carry or NEEDS not in str(few):
+                    raise
+                missing = True
+            if self.carry or not missing:
+                self.carry = False
+                return ask, gathered, sums
+            self.carry = True
 
     def widths(self, shared: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
         """Half-widths by treatment and of all together last (T + 1,); the network's own held-out mean square."""

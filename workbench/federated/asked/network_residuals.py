@@ -5,8 +5,6 @@ A residual is of a prediction that has not learnt from its row: by the member an
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from workbench.federated import _network_local, _rows
@@ -53,11 +51,8 @@ def answer(site, ask: Ask) -> Answer:
 
 def _errors(local, ask: Ask) -> tuple[np.ndarray, np.ndarray]:
     """|error| of each row in the endpoint's unit, and the network's own error; kept for the next ask about the same."""
-    h = hashlib.blake2b(digest_size=16)
-    names = ("offset", "sigma", "solutions", *sorted(k for k in ask.arrays if k.startswith("weights.")))
-    for name in names:
-        h.update(name.encode() + np.ascontiguousarray(ask.arrays[name]).tobytes())
-    if local.residual is None or local.residual[0] != h.hexdigest():
+    digest = _network_local.asked_digest(ask, "scale", "low", "high")
+    if local.residual is None or local.residual[0] != digest:
         sigma, offset = float(ask.arrays["sigma"][0]), ask.arrays["offset"][local.drug]
         module = local.module(sigma)
         shared = {k.removeprefix("weights."): a for k, a in ask.arrays.items() if k.startswith("weights.")}
@@ -66,5 +61,5 @@ def _errors(local, ask: Ask) -> tuple[np.ndarray, np.ndarray]:
         value, w = local.train["value"].to_numpy(), _rows.number(ask, "closed_form_share")
         closed = local.closed(ask.arrays["solutions"], str(ask.values["modality"]))
         blind = offset + w * (closed - offset) + (1 - w) * deep
-        local.residual = (h.hexdigest(), np.abs(value - blind), value - offset - deep)
+        local.residual = (digest, np.abs(value - blind), value - offset - deep)
     return local.residual[1], local.residual[2]
