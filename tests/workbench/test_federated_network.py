@@ -172,8 +172,8 @@ def test_half_widths_rest_on_the_residuals_that_stayed_at_the_sites(kept: Any) -
 
 
 def test_what_comes_back_is_a_drug_response_that_names_no_subject(fold: Fold, kept: Any) -> None:
-    model: Any = kept[0]  # a Lightning module's fit is no method in the eyes of the type checker
-    assert type(model) is DrugResponse
+    assert type(kept[0]) is DrugResponse
+    model: Any = kept[0]
     told = predict.predictions(model, fold)
     again: Any = predictors.restore("drug_response", json.loads(json.dumps(model.config())), model.arrays())
     assert predict.predictions(again, fold).equals(told)

@@ -228,7 +228,7 @@ class _Training:
             ]
             combined = self.combine(changes, np.array(own))
             change, aside = combined.arrays, dict(combined.set_aside)
-            sums = {k: sum(r.arrays[k] for r in gathered.replies) for k in ("share", "learnt", "held_out")}
+            sums = {k: np.sum([r.arrays[k] for r in gathered.replies], axis=0) for k in ("share", "learnt", "held_out")}
             share = float(sums["share"][0])
         self.who.append({
             "round": number + 1, "took": [r.site for r in gathered.replies], "lost": dict(gathered.lost),
