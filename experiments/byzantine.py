@@ -73,7 +73,8 @@ def choose(study: str) -> None:
             print(f"{axes} axes, penalty {penalty}: {made.without(())[0]:.4f}", flush=True)
 
 
-def run(study: str, how: str, draws: int) -> None:
+def run(study: str, how: str, draws: int, counts: tuple[int, ...] = COUNTS, only: tuple[str, ...] = ()) -> None:
+    """Every cell that is not there yet; ``only`` names attacks."""
     fold = opened(study)
     made = Rehearsal(fold, dealt(fold, how), PLAN)
     file = place(study, how)
@@ -91,16 +92,20 @@ def run(study: str, how: str, draws: int) -> None:
             out.write(json.dumps(row) + "\n")
 
     for draw in range(draws):
-        for count in COUNTS:
+        for count in counts:
             bad = bad_sites(names, count, draw)
             for attack in (None, *ATTACKS):
+                if only and (attack is None or attack.name not in only):
+                    continue
                 for by in CONTESTANTS:
                     label = attack.name if attack else "none"
                     keep((draw, label, count, count, by.name), lambda a=attack, by=by, bad=bad: made.cell(a, bad, by))
+            if only:
+                continue
             keep((draw, "nan", count), lambda bad=bad: not_numbers(made, bad))
-            for by in CONTESTANTS:
+            for by in CONTESTANTS if how == "even" else ():
                 keep((draw, "back door", count, by.name), lambda by=by, bad=bad: back_door(made, bad, by))
-        for name, count, told in WRONG:
+        for name, count, told in WRONG if how == "even" and not only else ():
             attack, bad = next(a for a in ATTACKS if a.name == name), bad_sites(names, count, draw)
             for by in CONTESTANTS:
                 keep(
@@ -155,7 +160,7 @@ def show(study: str, how: str) -> None:
     first = next(r for r in main if r["attack"] == "none")
     print(f"{study}, {how}: clean {first['clean']:.4f}; draws of who is bad: {len(draws)}\n")
     for reference, words in (("of_clean", "all ten, clean"), ("of_honest", "the honest alone")):
-        for count in COUNTS:
+        for count in sorted({r["bad"] for r in main}):
             alone = [r["honest_alone"] / r["clean"] for r in main if r["bad"] == count]
             print(f"{count} bad of 10; share of the score of {words} (honest alone: {np.mean(alone):.3f} of clean)")
             attacks = ["none", *(a.name for a in ATTACKS)]
@@ -205,12 +210,14 @@ def main(argv: list[str]) -> int:
         one.add_argument("study")
         one.add_argument("how", choices=("even", "unlike"))
         if verb == "run":
-            one.add_argument("--draws", type=int, default=3, help="draws of which sites are bad")
+            one.add_argument("--draws", type=int, default=1, help="draws of which sites are bad")
+            one.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="how many are bad")
+            one.add_argument("--only", nargs="+", default=(), help="attacks")
     args = parser.parse_args(argv)
     if args.what == "choose":
         choose(args.study)
     elif args.what == "run":
-        run(args.study, args.how, args.draws)
+        run(args.study, args.how, args.draws, tuple(args.counts), tuple(args.only))
     else:
         show(args.study, args.how)
     return 0

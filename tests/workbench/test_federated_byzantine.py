@@ -74,7 +74,7 @@ def test_the_plain_mean_fails(made, bad, attack):
     assert row["of_honest"] < 0.5 and row["of_clean"] < 0.5
 
 
-@pytest.mark.parametrize("attack", [a.name for a in ATTACKS])
+@pytest.mark.parametrize("attack", [a.name for a in ATTACKS if a.name != "late"])
 def test_a_robust_rule_keeps_98_percent(made, bad, attack):
     """The rule that remembers: against every attack; of the honest sites' score and of the clean one."""
     row = made.cell(AGAINST[attack], bad, BY["remembering"])
@@ -82,6 +82,14 @@ def test_a_robust_rule_keeps_98_percent(made, bad, attack):
     assert row["of_honest_low"] <= row["of_honest"] <= row["of_honest_high"]
     if attack not in ("scaled x100", "labels flipped", "noise x10"):  # shortened to harmless, or seen late
         assert row["caught"] == 1.0 and row["wronged"] == 0.0
+
+
+def test_who_turns_late_is_seen_by_the_checks_sooner_than_by_the_memory(made, bad):
+    """Updates have shrunk into noise by then: no main direction tells them apart, their length does."""
+    alone = made.cell(AGAINST["late"], bad, BY["remembering"])
+    assert 0.9 < alone["of_honest"] < 1.0 and alone["caught"] < 0.9
+    assert made.cell(AGAINST["late"], bad, BY["remembering, flagged dropped"])["of_honest"] >= 0.98
+    assert made.cell(AGAINST["late"], bad, BY["mean"])["of_honest"] < 0.5
 
 
 def test_with_nobody_bad_the_rule_costs_little(made):

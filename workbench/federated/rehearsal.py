@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Plane:
             sorted(fold.train["treatment"].unique()),
         )
 
-    @property
+    @cached_property
     def name(self) -> str:
         """A digest that tells these axes from others."""
         return hashlib.sha256(np.ascontiguousarray(self.axes).tobytes()).hexdigest()[:16]
@@ -169,6 +170,7 @@ class Attack:
     Attributes
     ----------
     name, plain : its name, and in words what is sent
+    after : rounds of honest work before the first lie
     """
 
     name: str
@@ -177,6 +179,7 @@ class Attack:
     together: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
     data: bool = False
+    after: int = 0
 
 
 ATTACKS = (
@@ -195,6 +198,7 @@ ATTACKS = (
     Attack(
         "rows x1000", "the change, turned round, for a thousand times the rows", fault="reversed, many rows claimed"
     ),
+    Attack("late", "honest for ten rounds, then turned round and ten times as long", fault="reversed", after=10),
 )
 
 
@@ -262,7 +266,7 @@ class Rehearsal:
                     self._flipped[name] = mirrored(site)
                 made.append(self._flipped[name])
             else:
-                made.append(BadSite(site, attack.fault, attack.options))
+                made.append(BadSite(site, attack.fault, attack.options, rounds=range(attack.after, self.plan.rounds)))
         inline = Inline(made)
         if attack is None or not attack.together:
             return inline

@@ -22,7 +22,7 @@ import numpy as np
 
 from workbench import rooms
 from workbench.federated import _geometry as geometry
-from workbench.federated.asked import described
+from workbench.federated.asked import Leaves, described
 from workbench.federated.messages import Ask, Gathered, Reply
 from workbench.federated.site import ASKED
 from workbench.federated.sites import Sites, add, enough
@@ -31,6 +31,7 @@ FAR = 3.5  # modified z-score of Iglewicz and Hoaglin 1993
 EVEN = 0.1  # spread of log lengths below which sites count as alike: or three equal ones would make a fourth an outlier
 AGAINST = -0.1  # cosine to the others' median; unlike but honest sites go a little below 0
 CHANGE = "change"  # arrays whose names begin so are what a site changes; where there are none, all floats are compared
+SAMPLED = 4096  # numbers of an array that a digest is of
 FEW = 4  # fewer replies than this have no "others" to be far from
 
 
@@ -71,12 +72,13 @@ def examine(ask: Ask, replies: Sequence[Reply], checks: Checks | None = None, kn
     known : names of the sites that were asked; empty: any
     """
     checks = checks or Checks()
-    whole = _Majority.of([r for r in replies if _about(ask, r, known) is None], checks)
+    leaves = rooms.load(ASKED, ask.purpose).LEAVES
+    whole = _Majority.of([r for r in replies if _about(ask, r, known) is None], checks, leaves)
     twice = {name for name, n in Counter(r.site for r in replies).items() if n > 1}
     dropped: dict[str, str] = {}
     for reply in replies:
         why = "answered twice under one name" if reply.site in twice else None
-        why = why or _about(ask, reply, known) or _content(ask, reply, whole, checks)
+        why = why or _about(ask, reply, known) or _content(reply, whole, checks, leaves.rows)
         if why:
             dropped[reply.site] = why
     accepted = [r for r in replies if r.site not in dropped]
@@ -109,11 +111,11 @@ class _Majority:
     dtypes: dict[str, str]
 
     @classmethod
-    def of(cls, replies: Sequence[Reply], checks: Checks) -> _Majority:
+    def of(cls, replies: Sequence[Reply], checks: Checks, leaves: Leaves) -> _Majority:
         votes: dict[str, Counter] = {}
         for reply in replies:
             for name, a in reply.arrays.items():
-                if _may(reply.purpose, name):
+                if described(leaves, name) is not None:
                     votes.setdefault(name, Counter())[(a.shape, a.dtype.name)] += 1
         names = [n for n, c in votes.items() if 2 * c.total() > len(replies)]
         top = {n: votes[n].most_common(1)[0][0] for n in names}
@@ -122,7 +124,7 @@ class _Majority:
         return cls(shapes, dtypes)
 
 
-def _content(ask: Ask, reply: Reply, whole: _Majority, checks: Checks) -> str | None:
+def _content(reply: Reply, whole: _Majority, checks: Checks, rows_told: bool) -> str | None:
     if missing := sorted(set(whole.shapes) - set(reply.arrays)):
         return f"array {missing[0]!r} is missing"
     if extra := sorted(set(reply.arrays) - set(whole.shapes)):
@@ -137,7 +139,7 @@ def _content(ask: Ask, reply: Reply, whole: _Majority, checks: Checks) -> str | 
             return f"{name!r} has {kind} ({int((~np.isfinite(a)).sum())} of {a.size})"
         if a.dtype.kind == "f" and a.size and float(np.abs(a).max()) >= geometry.BEYOND:
             return f"{name!r} has numbers beyond {geometry.BEYOND:g}"
-    if reply.rows <= 0 and rooms.load(ASKED, ask.purpose).LEAVES.rows:
+    if reply.rows <= 0 and rows_told:
         return f"claims {reply.rows} rows"
     most = checks.rows.get(reply.site)
     if most is not None and reply.rows > most:
@@ -239,7 +241,7 @@ class Checked:
         self.sites, self.checks, self.least, self.hidden = sites, checks or Checks(), least, hidden
         self.noted: list[Noted] = []
         self._rows: dict[str, dict[str, int]] = {}
-        self._last: dict[tuple[str, str], tuple[str, str]] = {}
+        self._told: dict[tuple[str, str], dict[str, str]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -301,22 +303,19 @@ class Checked:
         told = {}
         for r in replies:
             floats = {k: a for k, a in r.arrays.items() if a.dtype.kind == "f" and a.size > 1 and np.ptp(a) > 0}
-            answer = _digest(floats)
-            before = self._last.get((ask.purpose, r.site))
-            if floats and before is not None and before[0] != question and before[1] == answer:
+            if not floats:
+                continue
+            before = self._told.setdefault((ask.purpose, r.site), {})
+            if before.setdefault(_digest(floats), question) != question:
                 told[r.site] = "the very numbers of an earlier round, to another question"
-            self._last[ask.purpose, r.site] = (question, answer)
         return told
 
 
-def _may(purpose: str, name: str) -> bool:
-    """May a Reply to ``purpose`` hold an array of that name, by its LEAVES?"""
-    return described(rooms.load(ASKED, purpose).LEAVES, name) is not None
-
-
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Of the names and, of each array, some thousand numbers spread over it: enough to tell one round from another."""
     made = hashlib.blake2b(digest_size=16)
     for name in sorted(arrays):
+        flat = arrays[name].ravel()
         made.update(name.encode())
-        made.update(np.ascontiguousarray(arrays[name]).tobytes())
+        made.update(flat[:: max(1, flat.size // SAMPLED)].tobytes())
     return made.hexdigest()
