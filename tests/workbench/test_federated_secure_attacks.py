@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from tests.workbench.summing_sites import NAMES, Losing, answering, inline, made
+from workbench.federated import keys
 from workbench.federated.messages import Ask, Gathered
-from workbench.federated.secure import conversation, graph, masks, shares
+from workbench.federated.secure import conversation, graph, masks, roster, shares
 from workbench.federated.secure.server import Secure
 from workbench.federated.sites import Inline, TooFewSites
 
@@ -26,13 +27,16 @@ class Talk:
 
     def keys(self) -> Gathered:
         got = self.sites.ask(Ask("secure_keys", values={"conversation": self.name}))
-        self.public = np.stack([r.arrays["keys"] for r in got.replies]) if not got.lost else np.empty(0)
+        self.public, self.signatures = (
+            np.stack([r.arrays[k] for r in got.replies]) if got.replies else np.empty(0) for k in ("keys", "signature")
+        )
         return got
 
     def deal(self, **other) -> Gathered:
         values = {"conversation": self.name, "sites": self.names, "threshold": 3, "degree": len(self.names) - 1}
         keys = other.pop("keys", self.public)
-        got = self.sites.ask(Ask("secure_shares", arrays={"keys": keys}, values={**values, **other}))
+        arrays = {"keys": keys, "signatures": other.pop("signatures", self.signatures)}
+        got = self.sites.ask(Ask("secure_shares", arrays=arrays, values={**values, **other}))
         self.sealed = {r.site: r.arrays["sealed"] for r in got.replies}
         return got
 
@@ -209,6 +213,87 @@ def parts_seen(held: Mapping[str, np.ndarray], monkeypatch, lose=lambda step, si
     Secure(transport).total(Ask("counts"))
     got = next(g for a, g in transport.seen if a.purpose == "secure_masked")
     return {r.site: r.arrays["double x"] for r in got.replies}
+
+
+@pytest.fixture
+def signed(tmp_path, monkeypatch) -> Inline:
+    """Five sites that know one another's lasting keys from files, as ``workbench federate keys`` makes them."""
+    answering(monkeypatch, {n: made(n) for n in NAMES})
+    keys.make(tmp_path, NAMES)
+    sites = inline()
+    for name, one in sites.sites.items():
+        one.memory["secure"] = {
+            "roster": roster.read(name, tmp_path / "sites" / name / "site.key", tmp_path / "allowed.txt")
+        }
+    return sites
+
+
+def test_signed_keys_are_accepted(signed):
+    sums, who = Secure(signed).total(Ask("counts"))
+    assert len(who.replies) == 5 and (sums["cells"] == sum(made(n)["cells"] for n in NAMES)).all()
+
+
+def test_a_server_that_puts_its_own_key_in_a_sites_place_is_refused(signed):
+    """The attack that unmasks one site: all its partners are the server. Without a list of sites it goes unseen."""
+    for sites, seen in ((signed, True), (inline(), False)):
+        talk = Talk(sites)
+        talk.keys()
+        own = talk.public.copy()
+        for i in range(1, 5):
+            own[i] = np.stack([np.frombuffer(masks.key_pair()[1], np.uint8) for _ in range(2)])
+        got = talk.deal(keys=own)
+        assert ("site 1" in got.lost) == seen
+        if seen:
+            assert "the keys sent round for 'site 2' are not signed by it" in got.lost["site 1"]
+
+
+def test_a_signature_is_good_for_its_site_and_its_conversation_only(signed):
+    talk = Talk(signed)
+    talk.keys()
+    swapped = talk.signatures[[1, 0, 2, 3, 4]]
+    refused(talk.deal(signatures=swapped), "the keys sent round for 'site 1' are not signed by it")
+    old_keys, old_signatures, talk.name = talk.public, talk.signatures, "another"
+    talk.keys()
+    mixed, mixed_signatures = talk.public.copy(), talk.signatures.copy()
+    mixed[4], mixed_signatures[4] = old_keys[4], old_signatures[4]
+    got = talk.deal(keys=mixed, signatures=mixed_signatures)
+    assert all("'site 5' are not signed by it" in got.lost[n] for n in NAMES[:4])
+
+
+def test_a_sites_file_names_its_list_and_the_node_signs_by_it(tmp_path):
+    from tests import toy
+    from workbench.federated import deploy, deploy_command, spec, task
+
+    study = toy.write()
+    assert deploy_command.main(["keys", str(tmp_path), "--sites", "a", "b", "c"]) == 0
+    file = tmp_path / "sites" / "a" / "site.toml"
+    assert deploy.read_joining(file).roster is None
+    file.write_text(file.read_text() + 'roster = "../../allowed.txt"\n')
+    joining = deploy.read_joining(file)
+    other = tmp_path / "sites" / "b" / "site.toml"
+    other.write_text(other.read_text().replace('name = "b"', 'name = "c"') + 'roster = "../../allowed.txt"\n')
+    with pytest.raises(roster.RosterError, match="should have 'c' with the public half"):
+        deploy.read_joining(other)
+    top = {"name": "x", "study": "synthetic", "endpoint": "ln_ic50", "split": "unseen subject", "folds": 3, "only": [0],
+           "predictors": ["drug_mean"], "federation": {"method": "means"}}  # fmt: skip
+    told = {"name": "a", "study": str(study.path), "policy": str(joining.policy),
+            "ledger": str(joining.ledger), "key": str(joining.key), "roster": str(joining.roster)}  # fmt: skip
+    made = task.site(1, task.run_config(spec.of(top), 0), told)
+    assert sorted(made.memory["secure"]["roster"].peers) == ["a", "b", "c"]
+    reply = made.answer(Ask("secure_keys", values={"conversation": "one"}))
+    pair, signature = (reply.arrays[k].tobytes() for k in ("keys", "signature"))
+    made.memory["secure"]["roster"].check("a", "one", pair, signature)
+
+
+def test_a_site_that_nobody_knows_is_refused(signed, tmp_path):
+    signed.sites["site 9"] = inline(["site 9"]).sites["site 9"]
+    signed.names = tuple(signed.sites)
+    talk = Talk(signed)
+    talk.keys()
+    got = talk.deal(degree=5, threshold=4)
+    assert all("'site 9' is not on this site's list of sites" in got.lost[n] for n in NAMES)
+    with pytest.raises(roster.RosterError, match="should have 'site 2' with the public half"):
+        roster.read("site 2", tmp_path / "sites" / "site 1" / "site.key", tmp_path / "allowed.txt")
 
 
 @pytest.fixture

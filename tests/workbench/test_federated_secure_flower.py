@@ -124,3 +124,22 @@ def test_the_stretching_of_flowers_keys_is_not_taken_over():
     for arrays, key in zip(mine, (one, two), strict=True):
         masks.blend(arrays, key, 1)
     assert not (mine[0]["x"] == mine[1]["x"]).any()
+
+
+def test_secure_sums_travel_through_flowers_engine():
+    """Four asks and their replies as Flower's messages: what is trained equals plain sums in this process."""
+    from tests import toy
+    from workbench.federated import simulate, spec
+
+    toy.write()
+    plain = {"name": "x", "study": "synthetic", "endpoint": "ln_ic50", "split": "unseen subject", "folds": 3,
+             "only": [0], "draws": 50, "predictors": ["drug_mean"]}  # fmt: skip
+    own = {"sites": {"random": 4}, "policy": {"minimum_rows": 5, "minimum_cell": 1}, "timeout_s": 60}
+    secure = simulate.fitted(spec.of(plain | {"federation": own | {"secure": True}}), 0, "flower")
+    mine, theirs = secure.predictor, simulate.fitted(spec.of(plain | {"federation": own}), 0, "inline").predictor
+    assert mine.mean_ == pytest.approx(theirs.mean_, rel=1e-13)
+    assert mine.tables_[0] == pytest.approx(theirs.tables_[0], rel=1e-13)
+    asked = [e.purpose for e in secure.watched.exchanges]
+    assert "value_sums" not in asked and asked[-4:] == [
+        "secure_keys", "secure_shares", "secure_masked", "secure_unmask"
+    ]  # fmt: skip

@@ -76,6 +76,8 @@ class Joining:
     ledger : folder of the site's book of what left
     model : folder for the predictor the federation ends with
     patience_s : how long to wait for a server that is gone [s]
+    roster : the site's own list of the others' public keys, in the form of allowed.txt, had otherwise than through the
+        server; with it keys of secure sums are signed and checked
     """
 
     server: str
@@ -87,6 +89,7 @@ class Joining:
     model: Path = Path("model")
     patience_s: float = 3600.0
     insecure: bool = False
+    roster: Path | None = None
 
 
 def read_serving(path: Path | str) -> Serving:
@@ -125,6 +128,10 @@ def read_joining(path: Path | str) -> Joining:
         keys.check_certificate(found.ca)
     keys.private(found.key)
     policy.read(found.policy)
+    if found.roster is not None:
+        from workbench.federated.secure import roster
+
+        roster.read(found.name, found.key, found.roster)
     return found
 
 
@@ -188,6 +195,8 @@ def join(joining: Joining, study: Path | str, say: Say = print) -> str:
     told = {
         "name": joining.name, "study": str(opened.path), "policy": str(joining.policy), "ledger": str(joining.ledger)
     }  # fmt: skip
+    if joining.roster is not None:
+        told |= {"key": str(joining.key), "roster": str(joining.roster)}
     authority = None if joining.insecure else joining.ca
     node = Node(joining.server, keys.private(joining.key), app, told, authority, joining.patience_s, say, joining.model)
     say(f"site {joining.name!r}: study {opened.name!r}, policy {joining.policy}, ledger {joining.ledger}.")

@@ -196,4 +196,9 @@ def _real(federation: spec.Federation, number: int, node: Mapping[str, Any]) -> 
 
     fold = federation.divide(Study.open(str(node["study"]))).fold(number)
     policy = policies.read(str(node["policy"]))
-    return Site(str(node["name"]), fold, policy, gate.steps(str(node["ledger"])))
+    made = Site(str(node["name"]), fold, policy, gate.steps(str(node["ledger"])))
+    if "roster" in node:
+        from workbench.federated.secure import roster
+
+        made.memory["secure"] = {"roster": roster.read(made.name, str(node["key"]), str(node["roster"]))}
+    return made

@@ -7,10 +7,14 @@ from workbench.federated.messages import Ask
 from workbench.federated.secure import conversation
 
 PLAIN = "Two freshly made public keys, so that sites can hide their parts of a sum from the server; no data."
-LEAVES = Leaves(arrays={"keys": "public keys, random numbers to anyone else"}, summed=False, rows=False)
+LEAVES = Leaves(
+    arrays={"keys": "public keys, random numbers to anyone else", "signature": "this site's signature under them"},
+    summed=False,
+    rows=False,
+)
 
 
 def answer(site, ask: Ask) -> Answer:
     memory = site.memory.setdefault("secure", {})
-    keys = conversation.begin(memory, str(ask.values.get("conversation", "")))
-    return Answer(site.fold.train.height, {"keys": keys})
+    keys, signature = conversation.begin(memory, str(ask.values.get("conversation", "")))
+    return Answer(site.fold.train.height, {"keys": keys, "signature": signature})

@@ -24,6 +24,6 @@ def answer(site, ask: Ask) -> Answer:
     values: dict[str, Any] = dict(ask.values)
     holders, sealed, commitment = conversation.deal(
         site.memory.setdefault("secure", {}), site.name, str(values["conversation"]), list(values["sites"]),
-        ask.arrays["keys"], int(values["threshold"]), int(values["degree"]),
+        ask.arrays["keys"], ask.arrays["signatures"], int(values["threshold"]), int(values["degree"]),
     )  # fmt: skip
     return Answer(site.fold.train.height, {"holders": holders, "sealed": sealed, "commitment": commitment})

@@ -29,10 +29,12 @@ than three survivors (of two, each knows the other's part), or a list of survivo
 second sum of the same ask whose survivors differ from the first one's by one or two sites, as the difference is theirs.
 That catches an ask repeated for a site that was away; a server that words it otherwise is not caught.
 
-Not built, and so not claimed: the public keys come through the server and are not signed, so a server that lies may
-put its own keys in the place of the other sites' and unmask one site (an active attack; it needs a public-key
-infrastructure among the sites and a round of signed lists of survivors, section 6 of Bonawitz et al.). A site may also
-send a wrong number: a masked part cannot be checked, so robust rules and secure sums exclude one another.
+A server that lies: the public keys come through it, so it may put its own in the place of the other sites' and unmask
+one site. Sites that hold a list of one another's lasting keys (``roster``; ``roster`` in site.toml) sign theirs and
+refuse what is not signed; without the list this attack goes unseen. Not built, and so not claimed: the round of signed
+lists of survivors (section 6 of Bonawitz et al.). A server that tells each site another list may get the sum over fewer
+than three sites, though never what both kinds of share of one site would give. A site may also send a wrong number: a
+masked part cannot be checked, so robust rules and secure sums exclude one another.
 
 What the sum still tells: itself. The server sees the exact sum over at least three sites, the total of rows, who took
 part, and the names and shapes of the arrays. Two sums that differ by one site's presence give that site's part; a sum

@@ -16,6 +16,7 @@ import numpy as np
 
 from workbench.federated.messages import Ask
 from workbench.federated.secure import fixed_point, graph, masks, shares
+from workbench.federated.secure.roster import SIGNATURE, RosterError
 from workbench.federated.site import SiteError
 
 MINIMUM = 3  # survivors of a sum; of two, each knows the other's part
@@ -26,8 +27,15 @@ ROWS = "(rows)"  # the summed number of training rows, beside the arrays of the 
 Memory = MutableMapping[str, Any]
 
 
-def begin(memory: Memory, conversation: str) -> np.ndarray:
-    """Make the keys of a new conversation; their public halves, uint8 (2, 32): for sealing, for masking."""
+def begin(memory: Memory, conversation: str) -> tuple[np.ndarray, np.ndarray]:
+    """Make the keys of a new conversation.
+
+    ``memory["roster"]``, where a site has one (``roster.Roster``), signs them here and checks the others' in ``deal``.
+
+    Returns
+    -------
+    public halves, uint8 (2, 32): for sealing, for masking; the site's signature, uint8 (96,), zeros without a roster
+    """
     known = memory.setdefault("conversations", {})
     if not conversation or conversation in memory.setdefault("begun", set()):
         raise SiteError("secure sum: this conversation was begun before; a replay is refused.")
@@ -35,19 +43,28 @@ def begin(memory: Memory, conversation: str) -> np.ndarray:
     while len(known) >= KEPT:
         del known[next(iter(known))]
     (seal, seal_public), (mask, mask_public) = masks.key_pair(), masks.key_pair()
+    roster = memory.get("roster")
+    signature = bytes(SIGNATURE) if roster is None else roster.sign(conversation, seal_public + mask_public)
     known[conversation] = {"stage": "keys", "seal": seal, "mask": mask, "seed": os.urandom(shares.SECRET)}
-    return _bytes([seal_public, mask_public])
+    return _bytes([seal_public, mask_public]), _bytes([signature])[0]
 
 
 def deal(
-    memory: Memory, name: str, conversation: str, names: Sequence[str], keys: np.ndarray, threshold: int, degree: int
+    memory: Memory,
+    name: str,
+    conversation: str,
+    names: Sequence[str],
+    keys: np.ndarray,
+    signatures: np.ndarray,
+    threshold: int,
+    degree: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Deal the shares of both secrets to the neighbours.
 
     Parameters
     ----------
     names : sites that sent keys; their order numbers them from here on
-    keys : public keys, uint8 (sites, 2, 32)
+    keys, signatures : public keys, uint8 (sites, 2, 32), and who signed them, uint8 (sites, 96)
     threshold, degree : shares that open a secret; neighbours of each site
 
     Returns
@@ -67,6 +84,12 @@ def deal(
         raise SiteError(
             f"secure sum: a threshold of {threshold} among {degree + 1} shares is refused; it takes more than half."
         )
+    if (roster := memory.get("roster")) is not None:
+        try:
+            for other, pair, signature in zip(names, everyone, signatures, strict=True):
+                roster.check(other, conversation, b"".join(pair), signature.tobytes())
+        except RosterError as error:
+            raise SiteError(f"secure sum: {error} Refused.") from None
     memory["keys seen"] |= set(flat)
     near = graph.neighbours(len(names), degree, conversation)
     state |= {"names": list(names), "own": own, "keys": everyone, "threshold": threshold, "near": near[own]}

@@ -18,6 +18,7 @@ from workbench import rooms
 from workbench.federated.messages import Ask, Gathered, Reply, Value
 from workbench.federated.secure import conversation as site_side
 from workbench.federated.secure import fixed_point, graph, masks, shares
+from workbench.federated.secure.roster import SIGNATURE
 from workbench.federated.site import ASKED
 from workbench.federated.sites import Sites, TooFewSites
 
@@ -44,6 +45,7 @@ class _Talk:
     near: list[list[int]]
     threshold: int
     keys: np.ndarray  # (sites, 2, 32)
+    signatures: np.ndarray  # (sites, 96)
     commitments: dict[int, bytes] = field(default_factory=dict)
     held: dict[int, dict[int, bytes]] = field(default_factory=dict)  # {owner: {place among its holders: share}}
 
@@ -114,12 +116,13 @@ class _Total:
 
     def _keys(self) -> _Talk:
         name = secrets.token_hex(16)
-        replies = self._step("keys", {"conversation": name}, {}, None, lambda r: _like(r, "keys", (2, shares.SECRET)))
+        replies = self._step("keys", {"conversation": name}, {}, None, _signed_keys)
         names = [r.site for r in replies]
         degree = min(self.secure.degree or graph.degree(len(names)), len(names) - 1)
         threshold = self.secure.threshold or graph.threshold(degree)
         keys = np.stack([r.arrays["keys"] for r in replies])
-        return _Talk(name, names, graph.neighbours(len(names), degree, name), threshold, keys)
+        signatures = np.stack([r.arrays["signature"] for r in replies])
+        return _Talk(name, names, graph.neighbours(len(names), degree, name), threshold, keys, signatures)
 
     def _shares(self, talk: _Talk) -> dict[int, Reply]:
         values: dict[str, Value] = {
@@ -133,7 +136,8 @@ class _Total:
             if reply.arrays["holders"].tolist() != near:
                 raise ValueError("its shares are not for its neighbours")
 
-        replies = self._step("shares", values, {"keys": talk.keys}, talk.names, check)
+        arrays = {"keys": talk.keys, "signatures": talk.signatures}
+        replies = self._step("shares", values, arrays, talk.names, check)
         dealt = {talk.names.index(r.site): r for r in replies}
         talk.commitments = {i: r.arrays["commitment"].tobytes() for i, r in dealt.items()}
         return dealt
@@ -250,6 +254,11 @@ def _like(reply: Reply, name: str, shape: tuple[int, ...]) -> None:
     array = reply.arrays.get(name)
     if array is None or array.dtype != np.uint8 or array.shape != shape:
         raise ValueError(f"{name!r} should be bytes of shape {shape}")
+
+
+def _signed_keys(reply: Reply) -> None:
+    _like(reply, "keys", (2, shares.SECRET))
+    _like(reply, "signature", (SIGNATURE,))
 
 
 def _masked_only(reply: Reply) -> None:
