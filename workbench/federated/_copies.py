@@ -6,7 +6,8 @@
     angle_k = atan2(v_k+2 - v_k+1, v_k+1 - v_k) mod pi
 
 does not change when v is scaled and shifted. Three angles in a row make a key; keys of own rows stand in a table of
-bits, and two dozen keys in a row that all stand there are no chance (each does by chance in one case of fifty).
+bits, where another stands by chance in one case of fifty. Kinds of steps that are common among own rows (up and down by
+the same) prove nothing; of the others in a stretch nearly all have to stand there.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BITS = 26  # the tables have 2^26 cells
+SPARSE = 64  # cells of a table for each key
 EXACT, EXACT_OF = 14, 16  # so many of so many neighbours are own values
-ECHO, ECHO_OF = 26, 32
+ECHO, ECHO_OF = 18, 32  # fewest keys that prove something in a stretch of so many values
+MISSED = 0.2  # share of them that need not stand in the table: rounding moves some to the next cell
+COMMON = 0.1  # share of the cells of a kind of steps from which the kind proves nothing
 MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4)
 
 
@@ -26,22 +29,43 @@ class Table:
     """A set of keys as a table of bits: ``has`` may be wrong by chance where it says yes, never where it says no."""
 
     cells: np.ndarray  # 8 to a byte
+    bits: int  # there are 2^bits of them
 
     @classmethod
     def of(cls, keys: np.ndarray) -> Table:
         """The table in which all of ``keys`` (n,) stand."""
-        cells = np.zeros(1 << BITS, dtype=bool)
-        cells[_cell(keys)] = True
-        return cls(np.packbits(cells))
+        bits = int(np.clip(np.ceil(np.log2(SPARSE * max(len(keys), 1))), 16, 26))
+        cells = np.zeros(1 << bits, dtype=bool)
+        cells[_cell(keys, bits)] = True
+        return cls(np.packbits(cells), bits)
 
     def has(self, keys: np.ndarray) -> np.ndarray:
         """Which of ``keys`` (n,) stand there."""
-        at = _cell(keys)
+        at = _cell(keys, self.bits)
         return (self.cells[at >> 3] >> (7 - (at & 7)).astype(np.uint8) & 1).astype(bool)
 
 
-def _cell(keys: np.ndarray) -> np.ndarray:
-    return ((keys.astype(np.uint64) * MIX) >> np.uint64(64 - BITS)).astype(np.int64)
+@dataclass(frozen=True)
+class Steps:
+    """Keys of own rows, and which kinds of steps (2^15 of 4,096 cells each) are too common to prove anything."""
+
+    table: Table
+    common: np.ndarray
+
+    @classmethod
+    def of(cls, keys: np.ndarray) -> Steps:
+        kinds = np.bincount(_kind(np.unique(keys)), minlength=1 << 15)
+        return cls(Table.of(keys), kinds > COMMON * (1 << 12))
+
+
+def _kind(keys: np.ndarray) -> np.ndarray:
+    """The five highest bits of each of a key's three angles."""
+    parts = [(keys >> np.uint64(9 * k + 4)) & np.uint64(31) for k in range(3)]
+    return (parts[0] | (parts[1] << np.uint64(5)) | (parts[2] << np.uint64(10))).astype(np.int64)
+
+
+def _cell(keys: np.ndarray, bits: int) -> np.ndarray:
+    return ((keys.astype(np.uint64) * MIX) >> np.uint64(64 - bits)).astype(np.int64)
 
 
 def value_keys(values: np.ndarray) -> np.ndarray:
@@ -61,7 +85,7 @@ def exact(flat: np.ndarray, table: Table) -> bool:
 
 
 def echo_keys(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys of every three angles in a row along the last axis, and which of them mean something (no value repeated)."""
+    """Keys of every three angles in a row along the last axis, and which mean something (no value repeated near)."""
     with np.errstate(all="ignore"):
         step = np.diff(rows.astype(np.float64), axis=-1)
         angle = np.arctan2(step[..., 1:], step[..., :-1]) / np.pi
@@ -69,11 +93,12 @@ def echo_keys(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cell = (np.where(np.isfinite(angle), angle, 0.0) * 511.999).astype(np.uint64)
         keys = (cell[..., 2:] << np.uint64(18)) | (cell[..., 1:-1] << np.uint64(9)) | cell[..., :-2]
         moved = (step != 0) & np.isfinite(step)
-    return keys, moved[..., :-3] & moved[..., 1:-2] & moved[..., 2:-1] & moved[..., 3:]
+        moved = moved[..., 1:] & moved[..., :-1] & (step[..., 1:] != -step[..., :-1])
+    return keys, moved[..., :-2] & moved[..., 1:-1] & moved[..., 2:]
 
 
-def echoes(flat: np.ndarray, table: Table) -> bool:
-    """Whether 26 of 32 keys in a row of ``flat`` (N,) are those of own rows."""
+def echoes(flat: np.ndarray, own: Steps) -> bool:
+    """Whether in a stretch of ``flat`` (N,) nearly all keys that prove something are those of own rows."""
     if len(flat) < ECHO_OF + 4:
         return False
     for start in range(0, len(flat), 1 << 18):
@@ -81,9 +106,12 @@ def echoes(flat: np.ndarray, table: Table) -> bool:
         if len(part) < ECHO_OF + 4:
             break
         keys, told = echo_keys(part)
-        hit = table.has(keys) & told
-        for at in _dense(hit, ECHO, ECHO_OF):
-            if len(np.unique(keys[at : at + ECHO_OF])) >= ECHO_OF // 2:
+        proof = told & ~own.common[_kind(keys)]
+        hit = own.table.has(keys) & proof
+        hits, proofs = (np.concatenate([[0], np.cumsum(v)]) for v in (hit, proof))
+        hits, proofs = hits[ECHO_OF:] - hits[:-ECHO_OF], proofs[ECHO_OF:] - proofs[:-ECHO_OF]
+        for at in np.flatnonzero((hits >= ECHO) & (hits >= (1 - MISSED) * proofs))[:4096]:
+            if len(np.unique(keys[at : at + ECHO_OF])) >= ECHO:
                 return True
     return False
 

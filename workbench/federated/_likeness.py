@@ -20,9 +20,11 @@ TRIMMED = 0.80  # and what must be left of it without the columns that contribut
 TRIM = 0.05  # share of columns left out then
 CHANCE = 1e-6  # a likeness that chance alone gives more often per message is none
 STANDS_OUT = 6.5  # standard deviations of chance from which an offset is looked at row by row
-LONG = 512  # columns from which rows are looked for by Fourier transforms
+COLUMNS = 10  # that a likeness must rest on: two lines that share three rare mutations are no copies
+ROUNDING = 3e-5  # share of a slice's norm below which what is left of it is rounding
+LONG = 2048  # columns from which rows are looked for by Fourier transforms
 WINDOW = 48  # columns compared at once of shorter rows
-LOOKED_AT = 4096  # offsets that are looked at row by row, at most
+LOOKED_AT = 512  # offsets that are looked at row by row, at most
 CHUNK = 1 << 16
 
 
@@ -74,7 +76,7 @@ def _alike(slices: np.ndarray, form: Form, compared: int) -> float:
     slices = slices / np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
     left = slices - (slices @ form.shared.T) @ form.shared
     norm = np.linalg.norm(left, axis=1)
-    there = np.isfinite(norm) & (norm > 2e-6 * np.linalg.norm(slices, axis=1))
+    there = np.isfinite(norm) & (norm > ROUNDING * np.linalg.norm(slices, axis=1))
     if not there.any():
         return 0.0
     left = left[there] / norm[there, None]
@@ -101,8 +103,9 @@ def _stands(a: np.ndarray, b: np.ndarray) -> bool:
     least = np.argsort(np.abs(a * b))[: len(a) - max(2, int(TRIM * len(a)))]
     x, y = a[least] - a[least].mean(), b[least] - b[least].mean()
     size = float(np.linalg.norm(x) * np.linalg.norm(y))
-    told = int(np.count_nonzero(np.abs(y) > 1e-3 * np.abs(y).max()))  # a row that differs in few columns is none
-    return size > 0 and abs(float(x @ y)) / size >= TRIMMED and told >= 8
+    share = a * b
+    columns = float(share.sum() ** 2 / max((share**2).sum(), 1e-30))  # as many as equal ones would be
+    return size > 0 and abs(float(x @ y)) / size >= TRIMMED and columns >= COLUMNS
 
 
 def _short(flat: np.ndarray, view: View) -> float:

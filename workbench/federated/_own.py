@@ -56,6 +56,7 @@ class Own:
     texts : names of subjects and persons
     sizes : numbers of rows, subjects and persons, which no array's size may follow
     fixed : lengths that do not depend on how many rows the site has: features, treatments
+    persons : number of subjects
     """
 
     views: list[View]
@@ -63,6 +64,7 @@ class Own:
     texts: list[str]
     sizes: set[int]
     fixed: set[int]
+    persons: int = 1000
 
 
 def of(site: Site) -> Own:
@@ -93,7 +95,7 @@ def of(site: Site) -> Own:
     views += _outcomes(train, treatments)
     texts = sorted({*mine, *train["person"], *fold.test["person"]})
     sizes |= {len(mine), int(in_training.sum()), train["person"].n_unique(), fold.test.height}
-    return Own(views, _rare(np.concatenate(numbers)), texts, sizes, fixed)
+    return Own(views, _rare(np.concatenate(numbers)), texts, sizes, fixed, len(mine))
 
 
 def added(name: str, values: np.ndarray) -> list[View]:

@@ -8,7 +8,7 @@ spell a row, and all this once more for what changed against the arrays that wer
 What it cannot find: code that means to smuggle can encrypt a row, and encrypted bytes look like the last digits of any
 honest number. It can add a row so faintly, or spread it over so many rounds, that it drowns. Sums of two persons' rows
 are not rows. Against those stand the list of purposes a site allows, whose code can be read, the bytes a round may
-have, the book, secure sums and differential privacy; not this check.
+have, the book and secure sums; not this check.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)  # stays at the site
 VIEWS = "views"  # site.memory["views"]: {name: (n, k) own rows in a form made at the site}, to be compared as well
 FEW = 8  # sizes below are no sign: sums and squares of a few things stand in arrays as short
-MANY = 4e10  # products that the search for short rows at any offset may cost
+MANY = 1e9  # products that the search for short rows at any offset may cost; beyond, only their copies are found there
+BIG = 200_000  # numbers from which rows are looked for at any offset in the order of memory alone
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,17 @@ class Rows:
     own: _own.Own
     values64: _copies.Table = field(init=False)
     values32: _copies.Table = field(init=False)
-    steps: _copies.Table = field(init=False)
+    steps: _copies.Steps = field(init=False)
 
     def __post_init__(self) -> None:
         self.values64 = _copies.Table.of(_copies.value_keys(self.own.numbers))
         self.values32 = _copies.Table.of(_copies.value_keys(self.own.numbers.astype(np.float32)))
         keys = []
         for view in self.own.views:
-            if view.width >= 4:
+            if view.width >= 4 and _many_valued(view.values):
                 found, told = _copies.echo_keys(view.values)
                 keys.append(found[told])
-        self.steps = _copies.Table.of(np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64))
+        self.steps = _copies.Steps.of(np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64))
 
     def find(self, name: str, array: np.ndarray) -> list[Leak]:
         """Every kind of leak in one array; none where it is clean."""
@@ -72,7 +73,7 @@ class Rows:
             found.append(Leak(name, "it spells names of subjects"))
         if self._copied(a):
             found.append(Leak(name, "it holds measured values as they stand, or scaled"))
-        if _bits.uneven(a) > _bits.UNEVEN:
+        if _bits.uneven(a, self.own.persons) > _bits.UNEVEN:
             found.append(Leak(name, "the last digits of its numbers carry something"))
         small = _float32(a)
         if self._alike(small):
@@ -83,7 +84,7 @@ class Rows:
         return found
 
     def _alike(self, a: np.ndarray) -> bool:
-        orders = [a.ravel()] + ([a.T.ravel()] if a.ndim == 2 and min(a.shape) > 1 else [])
+        orders = [a.ravel()] + ([a.T.ravel()] if a.ndim == 2 and min(a.shape) > 1 and a.size < BIG else [])
         for view in self.own.views:
             if _likeness.aligned(a, view) or _likeness.sorted_alike(a, view):
                 return True
@@ -188,6 +189,11 @@ def follows_rows(own: _own.Own, ask: Ask, answer: Answer) -> list[Leak]:
         for k, shape in shapes.items()
         if any(n in own.sizes and n not in near and n >= FEW for n in shape)
     ]
+
+
+def _many_valued(values: np.ndarray) -> bool:
+    """Whether rows have values of their own: 0s and 1s go up and down in a few ways only, as any counts do."""
+    return bool(np.mean([len(np.unique(row)) for row in values[:20]]) > 0.2 * values.shape[1])
 
 
 def _as_floats(a: np.ndarray) -> list[np.ndarray]:

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench import rooms
 from workbench.federated import ledger
 from workbench.federated.gate import BOOK
+from workbench.federated.policy import ASKED
 
 WIDTH, LAST = 118, 20
 
@@ -24,7 +26,8 @@ def main(argv: list[str]) -> int:
         description="What left this site: every message, totals by purpose, and whether nothing in the book was "
         "edited, removed, inserted, moved or cut off.",
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help=f"the book ({BOOK}), or the folder it is in")
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help=f"the book ({BOOK}), or the folder it is in")
+    parser.add_argument("--purposes", action="store_true", help="list everything a site can be asked, as a table")
     parser.add_argument("--verify", action="store_true", help="check the chain, and print nothing else")
     parser.add_argument("--head", metavar="HASH", help="a head kept elsewhere: it must stand in the book")
     parser.add_argument("--last", type=int, default=LAST, help=f"messages to show (default {LAST}; 0: all)")
@@ -35,8 +38,13 @@ def main(argv: list[str]) -> int:
             parser.error("--head: a head is 64 digits and letters a to f, as the server's record has it.")
         if given.last < 0:
             parser.error(f"--last should be at least 0, found {given.last}.")
+        if given.file is None and not given.purposes:
+            parser.error("name the book: FILE, or the folder it is in.")
     except SystemExit as e:
         return 2 if e.code else 0
+    if given.purposes:
+        sys.stdout.write(purposes() + "\n")
+        return 0
     file = given.file / BOOK if given.file.is_dir() else given.file
     try:
         entries, found = ledger.read(file), ledger.verify(file, given.head)
@@ -49,6 +57,17 @@ def main(argv: list[str]) -> int:
         (verdict(found, given.head) if given.verify else text(entries, found, given.last, given.head)) + "\n"
     )
     return 0 if found.holds else 1
+
+
+def purposes() -> str:
+    """Everything a site can be asked, as a Markdown table: name, what leaves in plain words, how."""
+    out = ["| name | what leaves, and what for | how |", "|---|---|---|"]
+    for name in rooms.names(ASKED):
+        module = rooms.load(ASKED, name)
+        leaves = module.LEAVES
+        how = "as a sum over sites" if leaves.summed else "from this site alone" if leaves.rows else "no data"
+        out.append(f"| `{name}` | {module.PLAIN.replace('|', '/')} | {how} |")
+    return "\n".join(out)
 
 
 def verdict(found: ledger.Verified, head: str | None = None) -> str:
