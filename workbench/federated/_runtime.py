@@ -7,6 +7,7 @@ Source: flwr 1.41, ``simulation/run_simulation.py`` and ``server/superlink/fleet
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -72,10 +73,11 @@ class State(InMemoryLinkState):
 
 
 class Here(Backend):
-    """Runs the ClientApp in this process, one message after the other."""
+    """Runs the ClientApp in this process, one message after the other; ``threads``: torch's, 0 leaves them."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 0) -> None:
         super().__init__({})
+        self.threads = threads
 
     def build(self, app_fn: Callable[[], ClientApp]) -> None:
         self.app = app_fn()
@@ -91,6 +93,11 @@ class Here(Backend):
         pass
 
     def process_message(self, message: Message, context: Context) -> tuple[Message, Context]:
+        torch = sys.modules.get("torch")
+        if (
+            self.threads and torch and torch.get_num_threads() != self.threads
+        ):  # a thread's own: it began with all cores
+            torch.set_num_threads(self.threads)
         try:
             return self.app(message=message, context=context), context
         except Exception as error:
@@ -179,7 +186,9 @@ class Runtime:
         self.grid.set_run(run)
         mapping = vce_api._register_nodes(nodes, factory)
         stores = {node: _store(node, number, nodes, run.run_id, dict(config)) for node, number in mapping.items()}
-        backend = (lambda: Actors(workers, nodes)) if workers else Here
+        torch = sys.modules.get("torch")
+        threads = torch.get_num_threads() if torch else 0
+        backend = (lambda: Actors(workers, nodes)) if workers else (lambda: Here(threads))
 
         def runtime() -> None:
             try:

@@ -119,10 +119,12 @@ def _site(
     """The nested run of one site: its figures by round, the bytes it sent, its scores."""
     own = rounds.filter(pl.col("site").cast(pl.String) == site)
     with parent.child(f"{federation.predictor} at {site}", number, {"site": site}) as child:
-        for step, name, value in own.drop_nulls("value").select("round", "name", "value").iter_rows():
-            child.metrics({name: value}, step)
-        for step, nbytes in own.group_by("round").agg(pl.col("bytes").sum()).sort("round").iter_rows():
-            child.metrics({"bytes": nbytes}, step)
+        figures = own.drop_nulls("value").select("round", pl.col("name").cast(pl.String), "value")
+        sent = own.group_by("round").agg(pl.lit("bytes sent").alias("name"), pl.col("bytes").sum().cast(pl.Float64))
+        curve = pl.concat([figures, sent.rename({"bytes": "value"}).sort("round")]).rename({"round": "step"})
+        if curve.height:  # all at once: one call a round would take longer than the rounds
+            named = {"predictor": pl.lit(child.predictor), "fold": pl.lit(number, pl.Int32), "unit": pl.lit("")}
+            child.curve(curve.with_columns(pl.col("step").cast(pl.Int64), **named))
         if answer.height:
             child.metrics(_scored(answer))
         lost = own.drop_nulls("lost").select("round", "name", "lost").unique(maintain_order=True)

@@ -110,17 +110,21 @@ def train(
     point: Point | None = None,
 ) -> Any:
     """The federation's predictor, fitted over any ``Sites``; goes on from ``file`` where it holds a state of this."""
-    plan = federation.experiment
-    settings = dict(federation.settings) | {
-        "predictor": federation.predictor, "parameters": dict(plan.parameters.get(federation.predictor, {})),
-        "rounds": federation.rounds, "least": federation.least, "seed": plan.seed, "endpoint": plan.endpoint,
-    }  # fmt: skip
     state = None if file is None else file.load()
     if state is not None and say is not None:
         say(0.0, f"going on after round {state[0]}")
     if federation.secure:
         there = secured(there, federation)
-    return methods.METHODS[federation.method].fit(there, settings, state, keeper(file, point, stopped), say)
+    return methods.METHODS[federation.method].fit(there, settings(federation), state, keeper(file, point, stopped), say)
+
+
+def settings(federation: Federation) -> dict[str, Any]:
+    """What the method is told: the file's settings, and what the rest of the file says."""
+    plan = federation.experiment
+    return dict(federation.settings) | {
+        "predictor": federation.predictor, "parameters": dict(plan.parameters.get(federation.predictor, {})),
+        "rounds": federation.rounds, "least": federation.least, "seed": plan.seed, "endpoint": plan.endpoint,
+    }  # fmt: skip
 
 
 def secured(there: Sites, federation: Federation) -> Sites:
