@@ -246,6 +246,12 @@ def test_sums_are_of_checked_replies_too():
         checked.total(ask, least=6)
 
 
+def test_a_negative_count_is_refused():
+    checked = Checked(Canned(lambda a: counts(a, {"site 1": np.array([-30.0])})))
+    sums, gathered = checked.total(Ask("counts", 0))
+    assert gathered.lost["site 1"] == "'rows' has negative numbers" and sums["rows"].tolist() == [190.0]
+
+
 def test_below_secure_aggregation_only_the_sum_can_be_refused():
     """Nobody's part is seen, so the bad site cannot be named: the whole sum is refused, never used."""
     ask = Ask("counts", 0)

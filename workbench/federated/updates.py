@@ -31,6 +31,7 @@ FAR = 3.5  # modified z-score of Iglewicz and Hoaglin 1993
 EVEN = 0.1  # spread of log lengths below which sites count as alike: or three equal ones would make a fourth an outlier
 AGAINST = -0.1  # cosine to the others' median; unlike but honest sites go a little below 0
 CHANGE = "change"  # arrays whose names begin so are what a site changes; where there are none, all floats are compared
+COUNTED = ("rows", "subjects", "share")  # arrays that count something
 SAMPLED = 4096  # numbers of an array that a digest is of
 FEW = 4  # fewer replies than this have no "others" to be far from
 
@@ -139,6 +140,9 @@ def _content(reply: Reply, whole: _Majority, checks: Checks, rows_told: bool) ->
             return f"{name!r} has {kind} ({int((~np.isfinite(a)).sum())} of {a.size})"
         if a.dtype.kind == "f" and a.size and float(np.abs(a).max()) >= geometry.BEYOND:
             return f"{name!r} has numbers beyond {geometry.BEYOND:g}"
+    for name in COUNTED:
+        if name in reply.arrays and (reply.arrays[name] < 0).any():
+            return f"{name!r} has negative numbers"
     if reply.rows <= 0 and rows_told:
         return f"claims {reply.rows} rows"
     most = checks.rows.get(reply.site)
@@ -148,12 +152,16 @@ def _content(reply: Reply, whole: _Majority, checks: Checks, rows_told: bool) ->
 
 
 def changes(ask: Ask, reply: Reply) -> dict[str, np.ndarray]:
-    """Float arrays of a reply as changes: less the ask's array of the same name and shape, where there is one."""
+    """What a reply would change: its float arrays named ``change...`` (all floats where there are none), in float64.
+
+    Where the ask has an array of the same name and shape, that is taken away: weights sent back whole are a change too.
+    """
+    floats = {k: a for k, a in reply.arrays.items() if a.dtype.kind == "f"}
+    # a loss or a number of rows beside the change is in another unit, and would drown it
+    floats = {k: a for k, a in floats.items() if k.startswith(CHANGE)} or floats
     return {
-        name: np.asarray(a, np.float64)
-        - (np.asarray(ask.arrays[name], np.float64) if _moves(ask, name, a) else np.float64(0))
-        for name, a in reply.arrays.items()
-        if a.dtype.kind == "f"
+        k: np.asarray(a, np.float64) - (np.asarray(ask.arrays[k], np.float64) if _moves(ask, k, a) else np.float64(0))
+        for k, a in floats.items()
     }
 
 
@@ -166,8 +174,6 @@ def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
     if len(replies) < FEW:
         return {}
     moved = [changes(ask, r) for r in replies]
-    # a loss or a number of rows beside the change is in another unit, and would drown it
-    moved = [{k: a for k, a in m.items() if k.startswith(CHANGE)} or m for m in moved]
     if not moved[0] or any(set(m) != set(moved[0]) for m in moved):
         return {}
     flagged: dict[str, str] = {}
