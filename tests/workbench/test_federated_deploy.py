@@ -203,7 +203,8 @@ def test_one_that_ends_when_it_is_told_is_not_killed(tmp_path):
 def test_started_processes_die_with_a_starter_that_is_killed_outright(tmp_path):
     starter = (
         "import sys, time; from pathlib import Path\n"
-        "from workbench.federated.processes import Processes\np = Processes(); q = p.start('x', ['sleep', '60'], Path(sys.argv[1]))\n"
+        "from workbench.federated.processes import Processes\n"
+        "p = Processes(); q = p.start('x', ['sleep', '60'], Path(sys.argv[1]))\n"
         "print(q.pid, flush=True); time.sleep(60)"
     )
     with Processes() as started:

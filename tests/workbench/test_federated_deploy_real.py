@@ -1,4 +1,4 @@
-"""Server and sites as processes of their own, with TLS and keys: trained, refused, killed, gone on with, and all ended."""
+"""Server and sites as processes of their own, with TLS and keys: trained, refused, killed, gone on with, all ended."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from workbench.federated._packed import packed, unpacked
+
 if TYPE_CHECKING:
     from flwr.app import Message
 
@@ -63,9 +65,12 @@ def grid(state: Any, run_id: int, names: Mapping[int, str], look: Callable[[], N
             return super().get_node_ids()
 
         def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-            ids = []
-            for message in messages:
+            ids, last = list[str](), (None, None)
+            for asked in messages:
+                if asked.content is not last[0]:  # most often one content goes to all
+                    last = (asked.content, packed(asked.content))
                 with no_object_id_recompute():
+                    message = make_message(metadata=asked.metadata, content=last[1])
                     message.metadata.__dict__["_message_id"] = message.object_id
                     session, tree = state.start_session(run_id), get_object_tree(message)
                     parts = get_all_nested_objects(message)
@@ -121,11 +126,12 @@ def grid(state: Any, run_id: int, names: Mapping[int, str], look: Callable[[], N
                 state.object_store.delete(name)
                 if message.has_error():
                     return self._error(head.metadata.reply_to_message_id, message.error.code, "")
-                told = message.content.config_records.get("about", {}).get("site", name_of(head))
+                content = unpacked(message.content)
+                told = content.config_records.get("about", {}).get("site", name_of(head))
                 if told != name_of(head):
                     why = f"its site.toml calls it {told!r}, its key is that of {name_of(head)!r}"
                     return self._error(head.metadata.reply_to_message_id, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, why)
-                return make_message(metadata=head.metadata, content=message.content)
+                return make_message(metadata=head.metadata, content=content)
             except Exception as error:  # whatever a site may have sent, one site's nonsense is that site's loss
                 log.warning("an answer of node %s was not whole", head.metadata.src_node_id, exc_info=error)
                 why = f"its answer could not be put together ({type(error).__name__})"

@@ -1,8 +1,8 @@
 """The server's end of a deployment: Flower's SuperLink reduced to what sites need, in this process.
 
 Only the part of it is served where SuperNodes fetch messages and bring answers (``_door``), and no app is shipped to
-anybody: the run has no FAB, each site runs the code installed at the site. The server's side of the training runs in the
-same process and reaches the sites through ``grid``.
+anybody: the run has no FAB, each site runs the code installed there. The server's side of the training runs in the same
+process and reaches the sites through ``grid``.
 
 Who may enter: TLS 1.3 with the server's certificate; every request is signed by a site's key (Flower's node
 authentication), and a key that is not in the list is turned away before its request is read.
@@ -191,7 +191,8 @@ def _speak_for(run_id: int | None, node: int | None = None, task: int | None = N
     from flwr.supercore.task_identity import TaskIdentity as Who
 
     before = (Who._run_id, Who._node_id, Who._task_id)
-    Who._run_id, Who._node_id, Who._task_id = run_id, node or SUPERLINK_NODE_ID, task or 1
+    for name, value in (("_run_id", run_id), ("_node_id", node or SUPERLINK_NODE_ID), ("_task_id", task or 1)):
+        setattr(Who, name, value)
     return before
 
 

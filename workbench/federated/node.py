@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import durable
+from workbench.federated._packed import packed, unpacked
 from workbench.federated.keys import fingerprint, public_pem
 from workbench.federated.link import END, HEARTBEAT_S, is_loopback, quiet_flower
 
@@ -242,10 +243,11 @@ class Node:
         self._call(client.ConfirmMessageReceived, confirmed)
         message: Any = inflate_object_from_contents(name, parts)
         message.metadata.__dict__["_message_id"] = name
+        message.content = unpacked(message.content)
         return message
 
     def _send(self, client: Any, reply: Message, seconds: float) -> None:
-        from flwr.app.message import remove_content_from_message
+        from flwr.app.message import make_message, remove_content_from_message
         from flwr.common.serde import message_to_proto
         from flwr.proto.fleet_pb2 import PushMessagesRequest
         from flwr.proto.message_pb2 import PushObjectRequest
@@ -257,6 +259,8 @@ class Node:
         )
 
         me, run = Number(node_id=self._number), reply.metadata.run_id
+        if reply.has_content():
+            reply = make_message(metadata=reply.metadata, content=packed(reply.content))
         with no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
             tree, parts = get_object_tree(reply), get_all_nested_objects(reply)
