@@ -289,7 +289,7 @@ def _pair(path: Path, name: str) -> str:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(ec.SECP384R1())
     form = serialization.PrivateFormat.OpenSSH  # what flower-supernode reads too
     _secret(path, key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
