@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.workbench.summing_sites import NAMES, STEPS, Arrays, Losing, answering, inline, made, site
+from workbench.federated.asked import Answer, counts
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
 from workbench.federated.secure.server import Secure
@@ -159,15 +163,37 @@ def test_forty_sites_on_a_sparse_graph_and_nine_lost(monkeypatch):
     names = [f"site {k}" for k in range(40)]
     held = {n: {"sum": np.random.default_rng([82, k]).normal(size=50)} for k, n in enumerate(names)}
     answering(monkeypatch, held)
-    lost = {names[k]: STEPS[k % 4] for k in range(0, 36, 4)} | {names[5]: "masked", names[9]: "shares"}
+    lost = {names[k]: STEPS[k // 4 % 4] for k in range(0, 36, 4)} | {names[5]: "masked", names[9]: "shares"}
     transport = Losing(inline(names), lambda s, n: lost.get(n) == s)
     sums, who = Secure(transport, degree=16).total(Ask("counts"))
     there = [n for n in names if lost.get(n, "unmask") == "unmask"]
     assert [r.site for r in who.replies] == sorted(there) and set(who.lost) == set(lost)
     exact = plain(held, there)
     assert np.abs(sums["sum"] - exact["sum"]).max() < 1e-14
+    with pytest.raises(ValueError, match="7 neighbours each of 40 sites: should be all, or an even number >= 4"):
+        Secure(inline(names), degree=7).total(Ask("counts"))
     asked = next(a for a, _ in transport.seen if a.purpose == "secure_shares")
     assert asked.values["degree"] == 16 and asked.values["threshold"] == 9
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(3, 8), st.data())
+def test_whatever_is_lost_the_sum_is_exact_or_given_up(number, data):
+    names = [f"site {k}" for k in range(number)]
+    whole = st.lists(st.integers(-(2**40), 2**40), min_size=2, max_size=2)
+    held = {n: {"x": np.array(data.draw(whole), dtype=np.int64)} for n in names}
+    lost = {n: data.draw(st.sampled_from([None, None, *STEPS])) for n in names}
+    transport = Losing(inline(names), lambda s, n: lost[n] == s)
+    there = [n for n in names if lost[n] in (None, "unmask")]
+    with mock.patch.object(counts, "answer", lambda site, ask: Answer(40, held[site.name])):
+        try:
+            sums, who = Secure(transport).total(Ask("counts"))
+        except TooFewSites as error:
+            assert any(lost.values()) and all(n in str(error) for n in names if lost[n] == "keys")
+            return
+    assert [r.site for r in who.replies] == there and len(there) >= 3 and who.rows == 40 * len(there)
+    assert (sums["x"] == sum(held[n]["x"] for n in there)).all()
+    assert set(who.lost) == {n for n in names if lost[n]}
 
 
 def test_a_weighted_mean_needs_no_more_than_sums(parts, monkeypatch):
@@ -182,8 +208,6 @@ def test_a_weighted_mean_needs_no_more_than_sums(parts, monkeypatch):
 
 
 def test_policy_and_checks_on_the_way_out_see_the_answer_and_the_book_sees_the_masked_one(parts):
-    from workbench.federated.asked import Answer
-
     seen, book = [], []
 
     def noise(site, ask, answer: Answer) -> Answer:

@@ -156,6 +156,13 @@ def test_a_threshold_of_half_or_less_is_refused(threshold):
     refused(talk.deal(threshold=threshold), f"a threshold of {threshold} among 5 shares is refused")
 
 
+@pytest.mark.parametrize("degree", [0, 1, 2, 3, 5])
+def test_a_graph_that_falls_to_pieces_is_refused(degree):
+    talk = Talk(inline())
+    talk.keys()
+    refused(talk.deal(degree=degree, threshold=degree // 2 + 1), f"{degree} neighbours each of 5 sites are refused")
+
+
 def test_two_sites_alone_are_refused_by_the_sites():
     talk = Talk(inline(NAMES[:2]))
     talk.keys()

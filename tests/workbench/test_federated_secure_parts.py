@@ -164,6 +164,13 @@ def test_neighbours_are_mutual_and_of_equal_number(sites, degree):
         assert near != graph.neighbours(sites, degree, "another")
 
 
+def test_no_graph_may_fall_into_pieces_of_fewer_than_three():
+    assert [d for d in range(12) if graph.fits(10, d)] == [4, 6, 8, 9]
+    assert [d for d in range(5) if graph.fits(3, d)] == [2] and not any(graph.fits(2, d) for d in range(4))
+    assert all(graph.fits(n, graph.degree(n)) for n in range(3, 1024))
+    assert min(graph.threshold(d) for d in range(2, 64) if d != 2 and graph.fits(1023, d)) == 3
+
+
 def test_the_degree_grows_as_the_logarithm():
     assert [graph.degree(n) for n in (3, 5, 32, 33, 100, 1000)] == [2, 4, 31, 22, 28, 40]
     assert [graph.threshold(d) for d in (2, 4, 16)] == [2, 3, 9]

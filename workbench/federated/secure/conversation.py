@@ -80,7 +80,11 @@ def deal(
     own, flat = names.index(name), [k for pair in everyone for k in pair]
     if len(set(flat)) < len(flat) or memory.setdefault("keys seen", set()) & set(flat):
         raise SiteError("secure sum: a public key was used before; every conversation needs new ones.")
-    if not 2 <= degree < len(names) or not degree + 1 < 2 * threshold <= 2 * degree + 2:
+    if not graph.fits(len(names), degree):
+        raise SiteError(
+            f"secure sum: {degree} neighbours each of {len(names)} sites are refused; all, or even and 4 up."
+        )
+    if not degree + 1 < 2 * threshold <= 2 * degree + 2:
         raise SiteError(
             f"secure sum: a threshold of {threshold} among {degree + 1} shares is refused; it takes more than half."
         )

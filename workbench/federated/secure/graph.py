@@ -2,6 +2,10 @@
 
 The graph of Bell et al. (2020): sites stand on a circle in random order, each joined to the nearest ones on both sides.
 The order comes from the conversation's name, so sites compute it themselves and need not be told.
+
+Where the lost sites cut the graph of the survivors in two, the server learns the sum of each piece. A survivor's mask
+opens only if more than half of its neighbours and itself are left, so a piece has ``threshold`` sites at least: three
+with 4 neighbours, which is the fewest; 12 with the 22 of ``degree`` for 33 sites.
 """
 
 from __future__ import annotations
@@ -15,6 +19,11 @@ COMPLETE = 32  # up to here all pairs: a mask costs milliseconds
 def degree(sites: int) -> int:
     """Neighbours of each of ``sites`` sites: all, or an even number near 4 log2 of their number."""
     return sites - 1 if sites <= COMPLETE else 2 * math.ceil(2 * math.log2(sites))
+
+
+def fits(sites: int, degree: int) -> bool:
+    """Whether every site of ``sites`` can have ``degree`` neighbours, and no piece of the graph is too small."""
+    return degree == sites - 1 >= 2 or (4 <= degree < sites - 1 and degree % 2 == 0)
 
 
 def neighbours(sites: int, degree: int, conversation: str) -> list[list[int]]:

@@ -66,8 +66,12 @@ class Secure:
     def __init__(
         self, sites: Sites, least: int = site_side.MINIMUM, threshold: int | None = None, degree: int | None = None
     ) -> None:
-        self.sites, self.names = sites, sites.names
+        self.sites = sites
         self.least, self.threshold, self.degree = max(least, site_side.MINIMUM), threshold, degree
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.sites.names
 
     def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
         return self.sites.ask(ask, of)
@@ -119,6 +123,8 @@ class _Total:
         replies = self._step("keys", {"conversation": name}, {}, None, _signed_keys)
         names = [r.site for r in replies]
         degree = min(self.secure.degree or graph.degree(len(names)), len(names) - 1)
+        if not graph.fits(len(names), degree):
+            raise ValueError(f"{degree} neighbours each of {len(names)} sites: should be all, or an even number >= 4.")
         threshold = self.secure.threshold or graph.threshold(degree)
         keys = np.stack([r.arrays["keys"] for r in replies])
         signatures = np.stack([r.arrays["signature"] for r in replies])
