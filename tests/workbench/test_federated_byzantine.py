@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from tests import toy
-from workbench.federated import rehearsal, robust, sharing, updates
+from workbench.federated import network, rehearsal, robust, sharing, updates
 from workbench.federated.faults import BadSite
 from workbench.federated.rehearsal import ATTACKS, CONTESTANTS, Plan, Rehearsal
+from workbench.federated.site import Site
 from workbench.federated.sites import Inline, TooFewSites
 from workbench.splits import Split
 
@@ -147,3 +149,27 @@ def test_predictions_abstain_where_nothing_is_known(made, fold):
     pairs = pl.DataFrame({"subject": [made.subjects[0]] * 2, "treatment": ["aspirin", "unheard of"]})
     said = model.predict(fold.study, pairs)
     assert said["predicted"].to_list() == [0.0, None] and said["abstained"].to_list()[0] is None
+
+
+@pytest.mark.slow
+@toy.lightning_warnings
+def test_a_network_is_trained_through_the_checks(fold):
+    """The same weights bitwise where all are honest; a site that sends NaN is named and has no part in any round."""
+    few = {n: held[:20] for n, held in sharing.at_random(fold, 4).items()}
+    settings = {"rounds": 2, "local_epochs": 1, "axes": 5, "least": 2, "parameters": {
+        "members": 2, "width": 8, "rank": 4, "subjects": 8, "learning_rate": 1e-2}}  # fmt: skip
+
+    def held() -> list[Any]:
+        return [Site(n, sharing.local(fold, s)) for n, s in few.items()]
+
+    plain = network.fit(Inline(held()), settings).arrays()
+    checked = updates.Checked(Inline(held()))
+    for name, array in network.fit(checked, settings).arrays().items():
+        np.testing.assert_array_equal(array, plain[name], err_msg=name)
+    assert not checked.noted
+    sites = held()
+    sites[1] = BadSite(sites[1], "nan", purposes={"network_round"})
+    checked = updates.Checked(Inline(sites))
+    model = network.fit(checked, settings)
+    assert [r["took"] for r in model.rounds_] == [["site 1", "site 3", "site 4"]] * 2
+    assert {n.site for n in checked.noted} == {"site 2"} and all("NaN" in n.why for n in checked.noted)
