@@ -125,6 +125,24 @@ def test_arrays_go_both_ways_to_the_bit_and_sites_end_when_told(folder, tmp_path
         assert (kept / "config.json").read_text() == '{"predictor": "p"}'
 
 
+def test_an_app_that_fails_tells_the_site_why_and_the_server_that(folder):
+    def fails(message, context):
+        raise ValueError("row 17 of patient 4711")
+
+    with serving(folder) as link:
+        heard: list[str] = []
+        running(node(folder, link, "a", app=fails, say=heard.append))
+        running(node(folder, link, "b"))
+        there(link, 2)
+        answer = ask(link, np.ones(1))
+        assert answer["a"] == "" and np.array_equal(answer["b"], [2])
+        assert any("patient 4711" in said for said in heard)
+        assert not any("4711" in said for said in link.heard_words)
+        assert np.array_equal(ask(link, np.ones(2))["b"], [2, 2])  # and the site is still there
+        there(link, 2)
+        link.end("done")
+
+
 def test_a_key_that_is_not_listed_is_turned_away_and_both_ends_say_why(folder):
     with serving(folder) as link:
         stranger = node(folder, link, key=folder / "stranger.key")

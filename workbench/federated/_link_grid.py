@@ -65,7 +65,8 @@ def grid(state: Any, run_id: int, names: Mapping[int, str], look: Callable[[], N
             return super().get_node_ids()
 
         def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-            ids, last = list[str](), (None, None)
+            ids: list[str] = []
+            last: tuple[Any, Any] = (None, None)
             for asked in messages:
                 if asked.content is not last[0]:  # most often one content goes to all
                     last = (asked.content, packed(asked.content))

@@ -206,7 +206,7 @@ class Node:
             if message.metadata.message_type == END:
                 return self._ended(message.content)
             began = time.monotonic()
-            reply = self.app(message, self._context(client, message.metadata.run_id))
+            reply = self._answer(message, self._context(client, message.metadata.run_id))
             self._send(client, reply, time.monotonic() - began)
             self.answered, heard = self.answered + 1, time.monotonic()
 
@@ -243,8 +243,23 @@ class Node:
         self._call(client.ConfirmMessageReceived, confirmed)
         message: Any = inflate_object_from_contents(name, parts)
         message.metadata.__dict__["_message_id"] = name
-        message.content = unpacked(message.content)
+        try:
+            message.content = unpacked(message.content)
+        except (KeyError, ValueError) as error:
+            raise NodeError(f"the server sends what this version does not read ({error}); are the two alike?") from None
         return message
+
+    def _answer(self, message: Message, context: Context) -> Message:
+        """The app's reply; of an error that it lets through the server hears that there was one, and no more."""
+        from flwr.app import Error
+        from flwr.app.message import Message as New
+        from flwr.common.constant import ErrorCode
+
+        try:
+            return self.app(message, context)
+        except Exception as error:
+            self.say(f"could not answer: {type(error).__name__}: {error}")
+            return New(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION), reply_to=message)
 
     def _send(self, client: Any, reply: Message, seconds: float) -> None:
         from flwr.app.message import make_message, remove_content_from_message
