@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +46,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the folds")
     parser.add_argument("--arms", nargs="+", default=["federated", "alone", "pooled"])
     parser.add_argument("--modalities", nargs="+", default=["expression"])
+    parser.add_argument("--drugs", type=int, default=0, help="so many treatments drawn at random; 0 all")
     parser.add_argument("--epochs", type=int, default=0, help="of fine-tuning at the site; 0 none")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     pl.Config.set_tbl_rows(40)
     study = Study.open(find(given.study))
     split = Split.make(study, "unseen subject", endpoint="ln_ic50", seed=given.seed, require=REQUIRE)
-    fold = split.fold(given.fold)
+    fold = fewer(split.fold(given.fold), given.drugs)
     parameters = PARAMETERS | {"modalities": given.modalities}
     frames: dict[str, list[pl.DataFrame]] = {sites: [] for sites in given.sites}
     pooled: list[Any] = []
     base = fold.test.select("row").with_columns(predict.baseline(fold))
-    for arm, sites in [(a, s) for a in given.arms for s in given.sites]:
+    for sites, arm in [(s, a) for s in given.sites for a in given.arms]:
         began = time.monotonic()
         dealt = sharing.at_random(fold, 5) if sites == "random" else sharing.by_column(fold, "tissue", GROUPS)
         own = {name: sharing.local(fold, subjects) for name, subjects in dealt.items()}
@@ -77,6 +79,17 @@ def main() -> None:
         given.out.mkdir(parents=True, exist_ok=True)
         told.write_parquet(given.out / f"{sites}.parquet")
         print(scores(told), flush=True)
+
+
+def fewer(fold: Fold, drugs: int) -> Fold:
+    """The fold with ``drugs`` of its treatments, drawn at random."""
+    if not drugs:
+        return fold
+    names = sorted(fold.train["treatment"].unique())
+    kept = pl.Series(np.random.default_rng(0).choice(names, min(drugs, len(names)), replace=False).tolist()).implode()
+    train_, test = (side.filter(pl.col("treatment").is_in(kept)) for side in (fold.train, fold.test))
+    targets = fold._targets.join(test.select("row"), on="row", how="semi")
+    return replace(fold, train=train_, test=test, _targets=targets)
 
 
 def plain(fold: Fold, parameters: dict[str, Any]) -> Any:
