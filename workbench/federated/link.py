@@ -95,7 +95,7 @@ class Link:
         self.news.wait(seconds)
         self.news.clear()
 
-    def end(self, why: str, model: tuple[str, Mapping[str, Any]] | None = None, wait_s: float = 30.0) -> None:
+    def end(self, why: str, model: tuple[str, Mapping[str, Any]] | None = None, wait_s: float = 300.0) -> None:
         """Tell every connected site that the federation has ended, and wait until they have gone.
 
         ``model``: what it ended with, for the sites to keep: configuration as JSON, and arrays.
