@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_simulation_is_trained_recorded_and_told(
     out, err = capsys.readouterr()
     run = runs.find("latest")
     assert run.run_id in out and "drug_mean" in out and "100% done" in err
-    told = {line.split("  ")[0]: line.split()[2:] for line in out.splitlines() if line.startswith("site ")}
+    told = {line.split("  ")[0]: line.split()[2:] for line in out.splitlines() if re.match(r"site \d", line)}
     assert set(told) == {"site 1", "site 2", "site 3"} and all(int(row[-1]) == 0 for row in told.values())
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {r["predictor"] for r in rows} >= {"drug_mean", "global_mean"}

@@ -250,6 +250,27 @@ def test_flower_and_inline_give_the_same_predictor_and_the_pooled_means() -> Non
     assert {e.purpose for e in b.watched.exchanges} == {"schema", "value_sums"}
 
 
+def test_a_gated_site_writes_down_what_leaves_and_answers_the_same() -> None:
+    from workbench.federated import ledger
+
+    toy.write()
+    open_, gated = federation(), federation(gated=True)
+    a, b = (simulate.fitted(plan, 0, "flower") for plan in (open_, gated))
+    assert all(np.array_equal(v, b.predictor.arrays()[k]) for k, v in a.predictor.arrays().items())
+    book = task.book(gated, 0, "site 2") / "ledger.jsonl"
+    found = ledger.verify(book)
+    assert found.entries >= 3 and not found.faults  # hello, schema, sums
+    book.write_text(book.read_text().replace("value_sums", "value_sum5", 1))
+    assert ledger.verify(book).faults
+
+
+def test_secure_sums_give_the_same_means() -> None:
+    toy.write()
+    a, b = (simulate.fitted(federation(secure=secure), 0, "flower") for secure in (False, True))
+    assert all(np.allclose(v, b.predictor.arrays()[k], atol=1e-5) for k, v in a.predictor.arrays().items())
+    assert not any(e.purpose == "value_sums" for e in b.watched.exchanges)  # nobody's own part was asked for
+
+
 def test_unknown_engines_are_named() -> None:
     with pytest.raises(ValueError, match=r"unknown engine 'flowr'. Did you mean 'flower'"):
         simulate.fitted(federation(top={"study": toy.write().name}), 0, "flowr")

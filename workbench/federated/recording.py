@@ -77,7 +77,7 @@ def _fold(
         told_apart = pl.concat([arms.of("federated", answer, dealt), *_arms(federation, fold, dealt, base, say)])
         example = fold.test.select("subject", "treatment").head(5)
         child.model(name, made.predictor.config(), made.predictor.arrays(), example)
-        rounds = made.watched.rounds()
+        rounds = pl.concat([made.watched.rounds(), _set_aside(made.predictor)])
         made_tables = {
             "PREDICTIONS": pl.concat([answer, *_naive(federation, fold, base)]), "FEDERATION_ROUNDS": rounds,
             "FEDERATION_PREDICTIONS": told_apart, "FEDERATION_COSTS": _costs(fold, dealt, rounds),
@@ -87,6 +87,17 @@ def _fold(
             _site(parent, federation, number, site, answer.filter(pl.col("subject").is_in(subjects)), rounds)
         child.tag({runs.MARK: mark})
     return made_tables
+
+
+def _set_aside(predictor: Any) -> pl.DataFrame:
+    """FEDERATION_ROUNDS rows of sites whose update a robust rule left out, with the reason."""
+    rows = [
+        (told["round"], site, "set aside", None, None, None, None, f"set aside: {why}")
+        for told in getattr(predictor, "rounds_", [])
+        for site, why in told.get("set_aside", {}).items()
+    ]
+    schema = dict(tables.FEDERATION_ROUNDS.columns)
+    return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_ROUNDS)
 
 
 def _arms(federation: Federation, fold: Any, dealt: Any, base: pl.Series, say: Say | None) -> list[pl.DataFrame]:

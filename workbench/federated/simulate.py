@@ -131,7 +131,7 @@ def secured(there: Sites, federation: Federation) -> Sites:
     """The same sites, whose sums are formed by secure aggregation."""
     from workbench.federated.secure import server
 
-    return server.Secure(there)
+    return server.Secure(there, least=federation.least)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ process opened for a run (study, fold, site with its memory) it keeps for the ne
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -182,8 +183,9 @@ def _site(federation: spec.Federation, fold: Fold, name: str, subjects: list[str
 
 
 def book(federation: spec.Federation, number: int, site: str) -> Path:
-    """Folder of a simulated site's ledger, in the home."""
-    return home.home() / "federations" / slug(federation.name) / f"fold {number}" / slug(site)
+    """Folder of a simulated site's ledger, in the home; another plan has books of its own, as another site would."""
+    plan = hashlib.sha256(json.dumps(federation.plain(), sort_keys=True).encode()).hexdigest()[:8]
+    return home.home() / "federations" / f"{slug(federation.name)} {plan}" / f"fold {number}" / slug(site)
 
 
 def slug(name: str) -> str:
