@@ -291,6 +291,16 @@ def test_secure_sums_give_the_same_model(fold, house):
     assert alike(made, ridge.fit(one(fold), {**FEW, "penalties": [1.0]}))
 
 
+def test_a_quantile_is_that_of_the_binned_values():
+    draw = np.abs(np.random.default_rng(0).normal(size=4000))
+    counts = _rows.counted(draw[:, None], np.zeros(1), np.full(1, ridge.FAR), ridge.BINS)[0]
+    exact = np.sort(draw)[int(np.ceil(4001 * 0.9)) - 1]
+    assert abs(ridge._quantile(counts, ridge.FAR / ridge.BINS) - exact) < 0.5 * ridge.FAR / ridge.BINS
+    assert ridge._quantile(np.zeros(ridge.BINS + 2, dtype=int), 1.0) == ridge.NORMAL
+    few = _rows.merged(np.array([[0, 3, 1, 0, 9, 2, 0], [1, 1, 0, 0, 1, 0, 0]]), 5)
+    assert np.array_equal(few, [[0, 0, 0, 0, 15, 0, 0], [0] * 7])
+
+
 def test_settings_that_cannot_be_are_named():
     with pytest.raises(ridge.RidgeError, match=r"no setting 'axis'.*axes"):
         ridge.fit(Inline([]), {"axis": 3})

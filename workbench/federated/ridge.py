@@ -52,6 +52,7 @@ from workbench.text import nearest
 FEW = 3  # a treatment with fewer rows keeps its mean, as in ``nn.kernel_ridge``
 ROWS_OF_ITS_OWN = 30  # errors that a half-width of its own needs, as in ``HalfWidths``
 BINS, FAR = 256, 8.0  # intervals of the errors' histogram, from 0 to this many root mean squares
+NORMAL = 1.6448536269514722  # the same quantile of a normal error
 
 
 class RidgeError(ValueError):
@@ -290,6 +291,8 @@ def _quantile(counts: np.ndarray, width: float) -> float:
     """The ceil((n + 1) level)-th smallest of binned values, as if they lay evenly within their bin of ``width``."""
     cumulative = np.cumsum(counts)  # below 0 there is nothing
     n = int(cumulative[-1])
+    if not n:  # too few errors at every site for any count to be told
+        return NORMAL
     rank = min(np.ceil((n + 1) * LEVEL), n)
     at = int((cumulative < rank).sum())
     before = cumulative[at - 1] if at else 0
