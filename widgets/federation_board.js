@@ -35,7 +35,6 @@ const FED_CSS = `
 .wb-fed .pooled .dot{border-radius:2px;transform:rotate(45deg) scale(.86);}
 .wb-fed .figs .num{height:21px;line-height:21px;text-align:left;}
 .wb-fed .figs b{color:var(--wb-ink);}
-.wb-fed .figs .mark{margin-left:5px;}
 .wb-fed .ruler{position:relative;height:38px;font-size:12px;color:var(--wb-soft);}
 .wb-fed .ruler span{position:absolute;top:4px;transform:translateX(-50%);white-space:nowrap;}
 .wb-fed .ruler b{position:absolute;left:0;right:0;top:20px;text-align:center;font-weight:400;color:var(--wb-ink);line-height:1.25;}
@@ -151,14 +150,14 @@ function render({ model, el }) {
       ...sites.map((s) => {
         const own = s.arms.filter((a) => a.arm !== "alone"), least = s.alone?.least, naive = s.arms.map((a) => a.naive).find((v) => v !== null && Number.isFinite(v)), [style, words] = VERDICT[s.verdict?.verdict] || ["v2", "? not compared"];
         const harmed = s.verdict?.negative_transfer;
-        return h("article", { class: "site", "aria-label": `${s.site}: ${s.verdict?.verdict || "not compared"}. ${s.verdict?.reason || ""}` },
+        return h("article", { class: "site", "aria-label": `${s.site}: ${s.verdict?.verdict || "not compared"}` },
           h("div", { class: "who" }, s.site, h("small", { text: s.alone ? `${whole(s.alone.units)} ${s.alone.resampled}s, ${whole(s.alone.n)} rows` : "" })),
           lane(x, "Score on its own test rows", ...(naive === undefined ? [] : [h("span", { class: "naive", style: { left: x.at(naive) } })]), ...s.arms.map((a) => h("div", { class: `one ${a.arm}`, title: a.arm }, ...span(x, a.low, a.high, "span"), ...dot(x, a.value)))),
           h("div", { class: "figs small" }, ...s.arms.map((a) => h("div", { class: "num" }, h("b", { text: fixed(num(a.value)) }), h("span", { class: "soft", text: ` ${a.arm}` })))),
           lane(d, "Difference from alone", ...(Number.isFinite(least) && least > 0 ? [h("span", { class: "least", style: { left: d.at(-least), width: d.wide(-least, least) } })] : []), h("span", { class: "zero", style: { left: d.at(0) } }),
             ...own.map((a) => h("div", { class: `one ${a.arm}`, title: a.arm }, ...span(d, a.together_low, a.together_high, "wide"), ...span(d, a.difference_low, a.difference_high, "span"), ...dot(d, a.difference)))),
           h("div", { class: "figs small" }, ...own.map((a) => h("div", { class: "num", title: Number.isFinite(a.difference_low) ? `${within(num(a.difference_low), num(a.difference_high), signed)}${a.p_holm === null ? "" : `, Holm p ${a.p_holm < 0.001 ? "< 0.001" : fixed(a.p_holm)}`}` : a.verdict },
-            h("b", { text: signed(num(a.difference)) }), h("span", { class: "mark", text: MARK[a.verdict] ?? "" }), a.verdict in MARK ? "" : h("span", { class: "soft", text: " not paired" })))),
+            h("b", { text: signed(num(a.difference)) }), h("span", { text: MARK[a.verdict] ? ` ${MARK[a.verdict]}` : "" }), a.verdict in MARK ? "" : h("span", { class: "soft", text: " not paired" })))),
           h("div", { class: "why" }, h("span", { class: `chip ${style}`, text: words }), h("p", { text: s.verdict ? `${s.verdict.reason.charAt(0).toUpperCase()}${s.verdict.reason.slice(1)}` : `There is no ${joined} model for this site.` }),
             ...(s.verdict && (harmed || s.verdict.flags.length) ? [h("ul", { class: "flags", "aria-label": "What else to know" }, ...(harmed ? [h("li", { class: "harm", text: `Negative transfer: ${harmed}` })] : []), ...s.verdict.flags.map((text) => h("li", { text })))] : [])));
       }),

@@ -71,6 +71,7 @@ def test_what_was_not_measured_is_said(page: Any, served: str) -> None:
     page.goto(f"{served}?run=alike+sites")
     given = page.locator(".wb-fed").get_by_role("region", name="What each site gives")
     row = given.locator("tbody tr", has_text="coast")
+    row.wait_for()
     cells = [text.strip() for text in row.locator("td").all_inner_texts()]
     assert cells == ["cannot tell", "25,000", "20 %", *["not measured"] * 6]
     north = given.locator("tbody tr", has_text="north").locator("td").all_inner_texts()
@@ -83,7 +84,7 @@ def test_rounds_come_while_it_trains_and_lost_sites_are_named(page: Any, served:
     board.get_by_text("Still training: this page follows it.").wait_for()
     board.get_by_text("After round 3, 4 of 5 sites.").wait_for()
     assert board.get_by_text("Without south (did not answer in time).").is_visible()
-    board.get_by_text(re.compile("^After round 4, 5 of 5 sites")).wait_for()  # by itself
+    board.get_by_text(re.compile(r"^After round \d, 5 of 5 sites")).wait_for()  # by itself
     figure = board.get_by_label("Figure")
     figure.focus()
     page.keyboard.press("ArrowDown")

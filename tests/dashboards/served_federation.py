@@ -13,7 +13,7 @@ from widgets.dashboards.federation import page
 STORES = {
     "full": Store,
     "hostile": lambda: Store(hostile=HOSTILE),
-    "slow": lambda: Store(slow=2.0),
+    "slow": lambda: Store(slow=6.0),
     "empty": lambda: Store(history().clear()),
     "broken": lambda: Store(pl.exceptions.ComputeError("the file is no database")),
 }

@@ -111,7 +111,7 @@ class FederationPage(pn.viewable.Viewer):
         self._correlation = pmui.FloatInput(
             label="Least gain in correlation that matters", value=0.02, start=0.0, end=1.0, step=0.01, width=270
         )
-        self._error = pmui.TextInput(label="Least change of RMSE that matters", value="", width=270,
+        self._error = pmui.TextInput(label="Least change of RMSE", value="", width=270,
                                      placeholder="1 % of the site's own")  # fmt: skip
         self._csv = pmui.FileDownload(
             callback=self._file, filename="federation.csv", label="All figures as csv", width=220, visible=False,
