@@ -1,4 +1,4 @@
-"""Flower's side of the server: its Grid as ``Sites``, and the ServerApp that trains over them.
+"""Flower's side of the server: its Grid as ``Sites``, for whatever trains over them (``simulate``, ``deploy``).
 
 A node is known by the name its site gives, never by Flower's number. One that does not answer in time, fails, answers
 something else or takes another's name is in ``Gathered.lost`` with the reason; one that comes back is found again.
