@@ -149,3 +149,15 @@ def test_nothing_finished_is_said(file: Path, capsys: pytest.CaptureFixture[str]
     assert "nothing to show" in capsys.readouterr().err
     assert cli.main(["leaderboard", "nowhere.toml"]) == 1
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_a_predictor_is_tuned_only_where_it_can_answer(tmp_path: Path) -> None:
+    file = FILE.replace('"ridge"]', '"ridge", "forest"]')
+    path = tmp_path / "tuned.toml"
+    tuned = '[tuning.forest]\nsplits = ["unseen tissue"]\ntrials = 2\n'
+    path.write_text(file + tuned, encoding="utf-8")
+    told = {s.split: s.tuning for s in leaderboard.read(path).experiments()}
+    assert told == {"unseen subject": {}, "unseen tissue": {"forest": {"trials": 2}}}
+    path.write_text(file + tuned.replace("unseen tissue", "unseen tisue"), encoding="utf-8")
+    with pytest.raises(ExperimentError, match=r"tuning.forest.splits names 'unseen tisue'.*unseen tissue"):
+        leaderboard.read(path)

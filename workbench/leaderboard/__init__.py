@@ -30,7 +30,8 @@ class Board:
     name, question : how people find it, and what it asks
     studies, endpoint : data and measured quantity
     seeds : {split rule: seeds of its folds}
-    predictors, parameters, tuning, require, folds, draws : as in an Experiment
+    predictors, parameters, require, folds, draws : as in an Experiment
+    tuning : as in an Experiment, and {predictor: {"splits": rules it is tuned on}} where it cannot answer on others
     elsewhere : {study: other studies in which its unseen lines are judged too}, for rules that hold lines apart
     """
 
@@ -72,7 +73,11 @@ class Board:
                 "require": list(self.require),
                 "predictors": list(self.predictors),
                 "parameters": self.parameters,
-                "tuning": self.tuning,
+                "tuning": {
+                    predictor: {key: value for key, value in given.items() if key != "splits"}
+                    for predictor, given in self.tuning.items()
+                    if split in given.get("splits", [split])
+                },
                 "elsewhere": list(self.elsewhere.get(study, [])) if lines else [],
             },
             self.name,
@@ -104,6 +109,10 @@ def read(path: Path | str) -> Board:
         raise ExperimentError(f'{path}: seeds should be a table such as "unseen subject" = [0, 1].')
     if odd := [s for s in given["seeds"] if s not in RULES]:
         raise ExperimentError(f"{path}: unknown split {odd[0]!r}.{nearest(odd[0], RULES)} Known: {', '.join(RULES)}.")
+    for predictor, tuned in given.get("tuning", {}).items():
+        if odd := [s for s in tuned.get("splits", ()) if s not in given["seeds"]]:
+            told = f"{path}: tuning.{predictor}.splits names {odd[0]!r}.{nearest(odd[0], given['seeds'])}"
+            raise ExperimentError(f"{told} The leaderboard runs: {', '.join(given['seeds'])}.")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     board = Board(**values)
     list(board.experiments())
