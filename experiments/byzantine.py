@@ -126,11 +126,11 @@ def not_numbers(made: Rehearsal, bad: list[str]) -> dict:
 
 
 def back_door(made: Rehearsal, bad: list[str], by: rehearsal.Contestant) -> dict:
-    """A mark on a hundred genes makes a drug look strong: how far marked test lines move, as a share of what was wished.
+    """A mark on a hundred genes makes a drug look strong: how far marked test lines move, as a share of the wish.
 
     Tried on GDSC1 until the plain mean let it in: ten genes drown in the axes, five hundred make the training diverge.
     """
-    drug, axis = 0, made.plane.axes[:, 60]
+    drug, axis = 0, made.plane.axes[:, min(60, made.plan.axes - 1)]
     strongest = np.argsort(-np.abs(axis))[:100]
     mark = {int(i): float(made.plane.mean[i] + 4 * np.sign(axis[i]) * made.plane.sd[i]) for i in strongest}
     held = made.fold.train.filter(treatment=made.plane.treatments[drug])["value"]

@@ -207,6 +207,7 @@ def test_a_site_is_held_to_the_rows_it_first_claimed():
     sites.ask(question(0))
     assert dict(sites.ask(question(1)).lost)["site 2"] == "claims 103 rows; 102 were said at the start"
     assert {n.site for n in sites.noted} == {"site 2"}
+    assert not sites.ask(question(1, modality="mutation")).lost.keys() & set(NAMES)  # other rows are behind another one
 
 
 def test_an_old_answer_with_a_new_round_on_it_is_flagged():

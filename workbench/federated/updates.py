@@ -44,7 +44,8 @@ class Checks:
     ----------
     shapes : {array: shape} or None: what most replies have
     dtypes : {array: dtype name} or None: what most replies have
-    rows : {site: most rows it may claim}; without it, ``Checked`` holds a site to what it first claimed for a purpose
+    rows : {site: most rows it may claim}; without it, ``Checked`` holds a site to what it first claimed when
+        asked for the same (purpose, modality, treatments)
     compare : judge replies by each other (lengths, directions); for updates, not for sums of unlike sites
     drop_flagged : drop what is flagged too
     """
@@ -246,7 +247,7 @@ class Checked:
     def __init__(self, sites: Sites, checks: Checks | None = None, least: int = 1, hidden: bool = False) -> None:
         self.sites, self.checks, self.least, self.hidden = sites, checks or Checks(), least, hidden
         self.noted: list[Noted] = []
-        self._rows: dict[str, dict[str, int]] = {}
+        self._rows: dict[tuple, dict[str, int]] = {}
         self._told: dict[tuple[str, str], dict[str, str]] = {}
 
     @property
@@ -285,7 +286,9 @@ class Checked:
         return sorted({n.site for n in self.noted if n.round == number and n.kind == "flagged"})
 
     def _judge(self, ask: Ask, gathered: Gathered, compare: bool | None = None) -> Gathered:
-        held = self._rows.setdefault(ask.purpose, dict(self.checks.rows))
+        # another modality or other treatments have other rows behind them, by right
+        about = tuple((k, str(v)) for k, v in sorted(ask.values.items()) if isinstance(v, str | list))
+        held = self._rows.setdefault((ask.purpose, about), dict(self.checks.rows))
         checks = replace(self.checks, rows=held, drop_flagged=False)  # dropped below, with all reasons together
         if compare is not None:
             checks = replace(checks, compare=compare and checks.compare)
