@@ -89,7 +89,7 @@ def _ridge_settings() -> Mapping[str, Any]:
 
 
 def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
-    """DrugResponse in rounds (``network``), by a strategy; by a robust rule in place of the mean where ``rule`` is set."""
+    """DrugResponse in rounds (``network``) by a strategy; a robust ``rule`` may stand in place of the mean."""
     from workbench.federated import network, robust
 
     own = {k: v for k, v in settings.items() if k not in ROBUST}
