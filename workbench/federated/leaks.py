@@ -152,14 +152,15 @@ class Check:
 
     def _ready(self, site: Site) -> Rows:
         made: Mapping[str, np.ndarray] = site.memory.get(VIEWS, {})
-        if self._rows is None or self._of is not site.fold or {k: id(v) for k, v in made.items()} != self._seen:
+        same = made.keys() == self._seen.keys() and all(v is self._seen[k] for k, v in made.items())
+        if self._rows is None or self._of is not site.fold or not same:
             own = self._rows.own if self._rows is not None and self._of is site.fold else _own.of(site)
             views = [v for v in own.views if not v.name.startswith("made ")]
             for name, values in made.items():
                 views += _own.added(f"made {name}", values)
             own.views[:] = views
             self._rows, self._of = Rows(own), site.fold
-            self._seen = {k: id(v) for k, v in made.items()}
+            self._seen = dict(made)
         return self._rows
 
 
