@@ -294,6 +294,9 @@ def test_sums_are_wide_the_same_whatever_the_order_and_of_one_shape() -> None:
     wrong = [replies[0], Reply("a", "counts", 0, 1, {"rows": np.array([1, 2])})]
     with pytest.raises(ValueError, match=r"shape \(1,\), others \(2,\)"):
         sites.add(ask, sites.sort(ask, wrong))
+    spoilt = [replies[0], Reply("a", "counts", 0, 1, {"rows": big, "subjects": np.float32([np.nan])})]
+    with pytest.raises(ValueError, match=r"'a' sent 1 of 1 numbers of 'subjects' that are not finite"):
+        sites.add(ask, sites.sort(ask, spoilt))
 
 
 def test_what_is_no_matter_of_sums_is_not_summed() -> None:
