@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from workbench.federated import _journal, deploy, deploy_command, keys, needed, policy
@@ -249,3 +251,21 @@ def test_a_journal_goes_on_after_a_kill_and_begins_anew_for_another_training(tmp
     assert _journal.Journal(path, "m", fresh=False).points == []
     _journal.Journal(path, "m", fresh=False).drop()
     assert not path.exists()
+
+
+def test_the_predictor_a_site_keeps_is_the_one_that_was_sent(tmp_path: Path) -> None:
+    """Weights made by a product or a pick of columns lie column by column in memory; the file is read row by row."""
+    pytest.importorskip("flwr")
+    from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+    from safetensors.numpy import load_file
+
+    from workbench.federated import node
+
+    sent = np.arange(12.0).reshape(3, 4)
+    columns = np.asfortranarray(sent)
+    content = RecordDict(
+        {"about": ConfigRecord({"why": "trained", "model": "{}"}), "arrays": ArrayRecord({"weights": Array(columns)})}
+    )
+    site = node.Node("127.0.0.1:1", None, None, {}, model=tmp_path / "model", say=lambda text: None)  # type: ignore[arg-type]
+    assert site._ended(content) == "trained"
+    np.testing.assert_array_equal(load_file(tmp_path / "model" / "arrays.safetensors")["weights"], sent)

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from workbench import durable
 from workbench.federated._packed import packed, unpacked
 from workbench.federated.keys import fingerprint, public_pem
@@ -219,7 +221,8 @@ class Node:
             self.model.parent.mkdir(parents=True, exist_ok=True)
             with durable.beside(self.model) as made:
                 durable.write_synced(made / "config.json", str(about["model"]).encode())
-                arrays = {k: a.numpy() for k, a in content["arrays"].items()}
+                # row by row: safetensors writes memory as it lies, and a transposed matrix would come back scrambled
+                arrays = {k: np.asarray(a.numpy(), order="C") for k, a in content["arrays"].items()}
                 durable.write_synced(made / "arrays.safetensors", save(arrays))
                 durable.put(made, self.model, replace=True)
             self.say(f"the predictor is in {self.model}.")
