@@ -132,10 +132,10 @@ def test_the_script_writes_goes_on_and_shows(made, fold, tmp_path, monkeypatch, 
     monkeypatch.setattr(script, "CONTESTANTS", (BY["mean"], BY["remembering"]))
     monkeypatch.setattr(script, "COUNTS", (2,))
     monkeypatch.setattr(script, "WRONG", (("sign flip", 2, 1),))
-    script.run("toy", "even", 1)
+    script.run("toy", "even", 1, (2,))
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 2 * 2 + 1 + 2 + 2
-    script.run("toy", "even", 1)
+    script.run("toy", "even", 1, (2,))
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(rows)
     nan = next(r for r in rows if r["attack"] == "nan")
     assert nan["in_every_round"] and len(nan["named"]) == 2 and nan["of_honest"] == pytest.approx(1)

@@ -373,10 +373,12 @@ def test_what_training_depends_on_is_in_its_mark() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves files and processes to the collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_rays_workers_keep_their_sites_and_a_dead_one_is_replaced() -> None:
     ray = pytest.importorskip("ray")
-    toy.write()
-    plan = federation(timeout_s=120, settings={"axes": 8}, top={"predictors": ["ridge"]})
+    toy.write(subjects=150)
+    plan = federation(timeout_s=120, settings={"axes": 8, "parts": 2}, top={"predictors": ["ridge"]})
     here = simulate.fitted(plan, 0, "inline").predictor.arrays()
     from workbench.federated.engine import ray_running
 

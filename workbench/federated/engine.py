@@ -70,6 +70,7 @@ def ray_running(workers: int) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # how it will be; else it warns
     try:
         import ray
     except ImportError as error:
@@ -77,6 +78,9 @@ def ray_running(workers: int) -> Iterator[None]:
     if ray.is_initialized():  # the caller's, who also ends it
         yield
         return
+    import psutil
+
+    before = set(psutil.Process().children(recursive=True))
     place = tempfile.mkdtemp(prefix="wb-ray-")  # short: sockets lie in it, and their paths may not exceed 107 letters
     try:
         with _quiet("ray"):
@@ -87,6 +91,11 @@ def ray_running(workers: int) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+        # Ray does not wait for what it ends: a child nobody waits for stays as a zombie
+        _, left = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=5)
         shutil.rmtree(place, ignore_errors=True)
 
 
