@@ -127,6 +127,6 @@ def test_secure_sums_need_three_sites() -> None:
         spec.of(given(secure=True, sites={"random": 2}))
 
 
-@pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "experiments").glob("federation_*.toml")))
+@pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "experiments" / "federations").glob("*.toml")))
 def test_our_own_files_are_read(file: str) -> None:
-    assert spec.read(ROOT / "experiments" / file).sites
+    assert spec.read(ROOT / "experiments" / "federations" / file).sites

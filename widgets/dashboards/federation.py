@@ -27,7 +27,7 @@ from widgets.federation_board import FederationBoard
 from workbench import tables
 from workbench.text import nearest
 
-FIRST_RUN = "workbench federate simulate experiments/federation_gdsc2_random.toml"
+FIRST_RUN = "workbench federate simulate experiments/federations/gdsc2_random.toml"
 MARK = "federation.method"  # the tag of a run that is a federation
 RUNNING = "RUNNING"
 LOOK_AGAIN_MS = 4000

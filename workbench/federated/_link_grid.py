@@ -89,9 +89,10 @@ def grid(state: Any, run_id: int, names: Mapping[int, str], look: Callable[[], N
             """Answers that are there whole, and an error for each that will not come any more."""
             look()
             wanted = set(message_ids)
-            missed = {m for m in wanted if self._missed(m)}
-            ready = {m for m in wanted - missed if not self._on_its_way(m)}
-            found = state.get_message_res(message_ids=set(ready), run_id=run_id) if ready else []
+            with state.lock:  # an answer announced between looking and fetching would be fetched before its parts came
+                missed = {m for m in wanted if self._missed(m)}
+                ready = {m for m in wanted - missed if not self._on_its_way(m)}
+                found = state.get_message_res(message_ids=set(ready), run_id=run_id) if ready else []
             out = [self._whole(m) for m in found]
             out += [self._error(m, ErrorCode.NODE_UNAVAILABLE, "started anew after it was asked") for m in missed]
             state.delete_messages(message_ins_ids={m.metadata.reply_to_message_id for m in out})

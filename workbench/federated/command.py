@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a predictor by sites that are parts of one study, score it, and record it as a run. A "
         "stopped simulation goes on after its last round when the same command is given again.",
     )
-    p.add_argument("experiment", type=Path, help="TOML file with a table [federation], see experiments/federation_*")
+    p.add_argument("experiment", type=Path, help="TOML file with a table [federation], see experiments/federations/")
     p.add_argument(
         "--engine", default="flower",
         help="flower (its simulation engine, sites in this process), ray (in Ray's workers) or inline (without it)",

@@ -1,6 +1,6 @@
 """Sites that are parts of one study, on this machine: the whole federation rehearsed before anybody installs it.
 
-    run = simulate(spec.read("experiments/federation_gdsc2_random.toml"))     # recorded as any run
+    run = simulate(spec.read("experiments/federations/gdsc2_random.toml"))     # recorded as any run
     predictor = fitted(federation, number=0).predictor                        # nothing recorded
 
 Engines: "flower" (Flower's simulation engine, sites in this process), "ray" (the same, sites in Ray's workers) and
