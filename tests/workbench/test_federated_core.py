@@ -295,7 +295,7 @@ def test_sums_are_wide_the_same_whatever_the_order_and_of_one_shape() -> None:
     with pytest.raises(ValueError, match=r"shape \(1,\), others \(2,\)"):
         sites.add(ask, sites.sort(ask, wrong))
     spoilt = [replies[0], Reply("a", "counts", 0, 1, {"rows": big, "subjects": np.float32([np.nan])})]
-    with pytest.raises(ValueError, match=r"'a' sent 1 of 1 numbers of 'subjects' that are not finite"):
+    with pytest.raises(sites.NotANumber, match=r"'subjects' of a is not a number"):
         sites.add(ask, sites.sort(ask, spoilt))
 
 

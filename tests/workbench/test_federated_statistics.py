@@ -9,12 +9,12 @@ import pytest
 
 from tests import toy
 from workbench.federated import _rows, gate, sharing, statistics
-from workbench.federated._steady import NotANumber, SitesChanged, Steady
+from workbench.federated._steady import SitesChanged, Steady
 from workbench.federated.harmonise import Plan, agree
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site
-from workbench.federated.sites import Inline
+from workbench.federated.sites import Inline, NotANumber
 from workbench.splits import Split
 
 OPEN = Policy(minimum_cell=1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.federated.messages import Ask
-from workbench.federated.sites import Sites, TooFewSites
+from workbench.federated.sites import NotANumber, Sites, TooFewSites
 
 
 class SitesChanged(RuntimeError):
@@ -16,10 +16,6 @@ class SitesChanged(RuntimeError):
     def __init__(self, text: str, now: Sequence[str]) -> None:
         super().__init__(text)
         self.now = tuple(now)
-
-
-class NotANumber(RuntimeError):
-    """A sum is not finite; names the sites that sent it, where their parts can be seen."""
 
 
 class Steady:

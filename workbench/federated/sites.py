@@ -20,6 +20,10 @@ class TooFewSites(RuntimeError):
     """Fewer sites answered than the federation needs; names each that did not, and why."""
 
 
+class NotANumber(RuntimeError):
+    """A sum is not finite; names the sites that sent it, where their parts can be seen."""
+
+
 class Sites(Protocol):
     """What every transport offers."""
 
@@ -76,10 +80,7 @@ def add(ask: Ask, gathered: Gathered) -> dict[str, np.ndarray]:
     for reply in gathered.replies:
         for name, array in reply.arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():  # never averaged in silence
-                raise ValueError(
-                    f"{reply.site!r} sent {int((~np.isfinite(array)).sum())} of {array.size} numbers of {name!r} that "
-                    "are not finite; nothing is summed. Leave that site out, or check replies (updates.Checked)."
-                )
+                raise NotANumber(f"{ask.purpose!r}, round {ask.round}: {name!r} of {reply.site} is not a number.")
             wide = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
             if name in total and total[name].shape != wide.shape:
                 raise ValueError(f"{reply.site!r} sent {name!r} of shape {wide.shape}, others {total[name].shape}.")
