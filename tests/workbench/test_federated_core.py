@@ -296,7 +296,8 @@ def test_sums_are_wide_the_same_whatever_the_order_and_of_one_shape() -> None:
         sites.add(ask, sites.sort(ask, wrong))
     spoilt = [replies[0], Reply("a", "counts", 0, 1, {"rows": big, "subjects": np.float32([np.nan])})]
     with pytest.raises(sites.NotANumber, match=r"'subjects' of a is not a number"):
-        sites.add(ask, sites.sort(ask, spoilt))
+        sites.finite(ask, sites.sort(ask, spoilt))
+    sites.finite(ask, sites.sort(ask, replies))
 
 
 def test_what_is_no_matter_of_sums_is_not_summed() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.federated import task
 from workbench.federated.messages import Ask, Gathered, MessageError, Reply
-from workbench.federated.sites import TooFewSites, add, enough, sort
+from workbench.federated.sites import TooFewSites, add, enough, finite, sort
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -83,6 +83,7 @@ class FlowerSites:
     def total(self, ask: Ask, least: int = 1) -> tuple[dict[str, np.ndarray], Gathered]:
         gathered = self.ask(ask)
         enough(ask, gathered, max(least, self.least))
+        finite(ask, gathered)
         return add(ask, gathered), gathered
 
     def _meet(self, expected: int, patience_s: float) -> None:

@@ -54,6 +54,7 @@ class Inline:
     def total(self, ask: Ask, least: int = 1) -> tuple[dict[str, np.ndarray], Gathered]:
         gathered = self.ask(ask)
         enough(ask, gathered, max(least, self.least))
+        finite(ask, gathered)
         return add(ask, gathered), gathered
 
 
@@ -72,6 +73,14 @@ def enough(ask: Ask, gathered: Gathered, least: int) -> None:
         )
 
 
+def finite(ask: Ask, gathered: Gathered) -> None:
+    """Raise NotANumber where a reply holds what is no number: it is never summed in silence."""
+    for reply in gathered.replies:
+        for name, array in reply.arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise NotANumber(f"{ask.purpose!r}, round {ask.round}: {name!r} of {reply.site} is not a number.")
+
+
 def add(ask: Ask, gathered: Gathered) -> dict[str, np.ndarray]:
     """Sum of each array over the replies, in float64 or int64, in order of the sites' names: the same each time."""
     if not rooms.load(ASKED, ask.purpose).LEAVES.summed:
@@ -79,8 +88,6 @@ def add(ask: Ask, gathered: Gathered) -> dict[str, np.ndarray]:
     total: dict[str, np.ndarray] = {}
     for reply in gathered.replies:
         for name, array in reply.arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():  # never averaged in silence
-                raise NotANumber(f"{ask.purpose!r}, round {ask.round}: {name!r} of {reply.site} is not a number.")
             wide = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
             if name in total and total[name].shape != wide.shape:
                 raise ValueError(f"{reply.site!r} sent {name!r} of shape {wide.shape}, others {total[name].shape}.")
