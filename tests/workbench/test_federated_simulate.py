@@ -34,11 +34,12 @@ def federation(**own: Any) -> spec.Federation:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """After every test no thread of the engine and no process."""
+    """After every test no thread of the engine and no process that was not there before."""
+    before = set(psutil.Process().children(recursive=True))  # a browser of other tests, say
     yield
     left = [t.name for t in threading.enumerate() if t.name.startswith(("flower", "ThreadPool"))]
     assert not left
-    assert not psutil.Process().children(recursive=True)
+    assert not set(psutil.Process().children(recursive=True)) - before
 
 
 # --- what travels ----------------------------------------------------------------------------------------------------
@@ -372,6 +373,17 @@ def test_what_training_depends_on_is_in_its_mark() -> None:
 # --- Ray's workers ---------------------------------------------------------------------------------------------------
 
 
+def _actor(seconds: float = 30) -> psutil.Process:
+    """A worker of Ray that holds a site, once it bears its name."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for process in psutil.process_iter(["cmdline"]):
+            if "ClientAppActor" in " ".join(process.info["cmdline"] or []):
+                return process
+        time.sleep(0.1)
+    raise AssertionError("no worker of Ray was found")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves files and processes to the collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -387,8 +399,7 @@ def test_rays_workers_keep_their_sites_and_a_dead_one_is_replaced() -> None:
         assert all(np.allclose(v, there[k], atol=1e-6) for k, v in here.items())
         with simulate.sites(plan, 0, "ray") as sites:
             assert sites.names == ("site 1", "site 2", "site 3")
-            children = psutil.Process().children(recursive=True)
-            actor = next(a for a in children if "ClientAppActor" in " ".join(a.cmdline()))
+            actor = _actor()
             actor.kill()
             actor.wait(10)
             got = sites.ask(Ask("counts", 0))
