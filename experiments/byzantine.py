@@ -6,7 +6,8 @@
     python experiments/byzantine.py show gdsc2 even
 
 Unseen subjects, fold 0, seed 0. The model is linear on shared principal axes of expression and is trained by rounds.
-Rules, attacks and their strengths are those of ``workbench.federated.rehearsal``, fixed before the screen was opened.
+Rules, attacks and their strengths are those of ``workbench.federated.robust.rehearsal``, fixed before the screen was
+opened.
 A rule is told how many sites are bad; ``wrong`` tells it too few or too many.
 """
 
@@ -21,8 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from workbench import home
-from workbench.federated import faults, rehearsal, robust, sharing, updates
-from workbench.federated.rehearsal import ATTACKS, CONTESTANTS, Plan, Rehearsal
+from workbench.federated import sharing
+from workbench.federated.robust import faults, rehearsal, updates
+from workbench.federated.robust import rules as robust
+from workbench.federated.robust.rehearsal import ATTACKS, CONTESTANTS, Plan, Rehearsal
 from workbench.federated.sites import Inline
 from workbench.splits import Fold, Split
 from workbench.study import Study, find

@@ -20,7 +20,9 @@ import numpy as np
 import polars as pl
 
 from workbench import predict, predictors, score, tables, train
-from workbench.federated import network, personal, sharing
+from workbench.federated import sharing
+from workbench.federated.network import fit as network
+from workbench.federated.network import personal
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline
 from workbench.splits import Fold, Split

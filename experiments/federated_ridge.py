@@ -21,10 +21,12 @@ import numpy as np
 import polars as pl
 
 from workbench import predict, score, study
-from workbench.federated import arms, ridge, sharing
+from workbench.federated import sharing
+from workbench.federated.exact import ridge
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline
+from workbench.federated.worth import arms
 from workbench.splits import Fold, Split
 
 GROUPS = {

@@ -49,7 +49,7 @@ def frames_of(value: Any) -> Frames:
         if not isinstance(getattr(value, name, None), pl.DataFrame):
             raise ValueError(
                 f"value: {name} should be a polars frame, found {type(getattr(value, name, None)).__name__}. "
-                "Give what workbench.federated.value.worth returns."
+                "Give what workbench.federated.worth.value.worth returns."
             )
     attacks = getattr(value, "attacks", None)
     overall = getattr(value, "overall", None)

@@ -1,6 +1,6 @@
 """Should each site join: what it has alone and together, the verdict, what it paid; and the rounds while they run.
 
-The arithmetic is ``workbench.federated.value``'s; this shows its frames. What crosses to the browser:
+The arithmetic is ``workbench.federated.worth.value``'s; this shows its frames. What crosses to the browser:
 ``_federation.py``.
 """
 
@@ -26,7 +26,7 @@ class FederationBoard(anywidget.AnyWidget):
 
     Parameters
     ----------
-    value : what ``workbench.federated.value.worth`` returns, or anything with its frames; None before training ends
+    value : what ``workbench.federated.worth.value.worth`` returns, or anything with its frames; None before the end
     rounds : polars frame of ``tables.FEDERATION_ROUNDS``, as far as it goes
     title, note : heading, and a remark above everything; shown as text
 

@@ -68,7 +68,7 @@ def test_rounds_come_while_it_trains_and_the_value_after() -> None:
 
 
 def test_it_shows_what_the_verdict_says() -> None:
-    from workbench.federated.value import worth
+    from workbench.federated.worth.value import worth
 
     found = worth(predictions(), costs=COSTS, attacks=ATTACKS, draws=200)
     header, _ = unpack(FederationBoard(found).frame_bytes)

@@ -12,9 +12,12 @@ import polars as pl
 import pytest
 
 from tests import toy
-from workbench.federated import network, rehearsal, robust, sharing, updates
-from workbench.federated.faults import BadSite
-from workbench.federated.rehearsal import ATTACKS, CONTESTANTS, Plan, Rehearsal
+from workbench.federated import sharing
+from workbench.federated.network import fit as network
+from workbench.federated.robust import rehearsal, updates
+from workbench.federated.robust import rules as robust
+from workbench.federated.robust.faults import BadSite
+from workbench.federated.robust.rehearsal import ATTACKS, CONTESTANTS, Plan, Rehearsal
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, TooFewSites
 from workbench.splits import Split

@@ -15,8 +15,9 @@ import pytest
 
 from tests import toy
 from workbench import rooms
-from workbench.federated import asked, ledger_command, messages, policy, sharing, sites
+from workbench.federated import asked, messages, policy, sharing, sites
 from workbench.federated.asked import Answer, Leaves, counts, described
+from workbench.federated.gate import command as ledger_command
 from workbench.federated.messages import Ask, Gathered, MessageError, Reply
 from workbench.federated.policy import Policy, PolicyError
 from workbench.federated.sharing import SharingError

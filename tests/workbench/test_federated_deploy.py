@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.federated import _journal, deploy, deploy_command, keys, needed, policy
+from workbench.federated import keys, needed, policy
+from workbench.federated.deployment import command as deploy_command
+from workbench.federated.deployment import deploy
+from workbench.federated.deployment import journal as _journal
 from workbench.federated.processes import Processes, Stopped, told_to_end
 from workbench.federated.watched import Exchange
 
@@ -259,7 +262,7 @@ def test_the_predictor_a_site_keeps_is_the_one_that_was_sent(tmp_path: Path) -> 
     from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
     from safetensors.numpy import load_file
 
-    from workbench.federated import node
+    from workbench.federated.deployment import node
 
     sent = np.arange(12.0).reshape(3, 4)
     columns = np.asfortranarray(sent)

@@ -17,9 +17,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
 
-from workbench.federated import _served, deploy_command, keys, simulate, spec, task  # noqa: E402
-from workbench.federated.link import Link  # noqa: E402
-from workbench.federated.node import Node  # noqa: E402
+from workbench.federated import keys, spec, task  # noqa: E402
+from workbench.federated.deployment import command as deploy_command  # noqa: E402
+from workbench.federated.deployment import served as _served  # noqa: E402
+from workbench.federated.deployment.link import Link  # noqa: E402
+from workbench.federated.deployment.node import Node  # noqa: E402
+from workbench.federated.simulation import simulate  # noqa: E402
 from workbench.federated.sites import Inline  # noqa: E402
 
 FEDERATION = """

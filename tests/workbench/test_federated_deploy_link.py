@@ -15,8 +15,8 @@ pytest.importorskip("flwr")
 pytestmark = pytest.mark.filterwarnings("ignore:.*Click 9.0:DeprecationWarning")
 
 from workbench.federated import keys  # noqa: E402
-from workbench.federated.link import Link, LinkError  # noqa: E402
-from workbench.federated.node import Node, NodeError  # noqa: E402
+from workbench.federated.deployment.link import Link, LinkError  # noqa: E402
+from workbench.federated.deployment.node import Node, NodeError  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,11 @@ from tests import toy
 pytest.importorskip("flwr")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*Click 9.0:DeprecationWarning")]
 
-from workbench.federated import deploy_command, keys, ledger, simulate, spec, task  # noqa: E402
+from workbench.federated import keys, spec, task  # noqa: E402
+from workbench.federated.deployment import command as deploy_command  # noqa: E402
+from workbench.federated.gate import ledger  # noqa: E402
 from workbench.federated.processes import Processes  # noqa: E402
+from workbench.federated.simulation import simulate  # noqa: E402
 from workbench.federated.sites import Inline  # noqa: E402
 
 WORKBENCH = [

@@ -9,14 +9,15 @@ import polars as pl
 import pytest
 
 from tests import toy
-from workbench.federated import faults, rehearsal, sharing
+from workbench.federated import sharing
 from workbench.federated.asked import linear_step
-from workbench.federated.faults import BackDoored, BadSite, Colluders, marked, mirrored
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
+from workbench.federated.robust import faults, rehearsal
+from workbench.federated.robust.faults import BackDoored, BadSite, Colluders, marked, mirrored
+from workbench.federated.robust.updates import Checked, changes
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, TooFewSites
-from workbench.federated.updates import Checked, changes
 from workbench.splits import Split
 
 

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from tests import toy
-from workbench.federated import sharing, statistics
-from workbench.federated._steady import Steady
-from workbench.federated.harmonise import Plan, agree
+from workbench.federated import sharing
+from workbench.federated.exact import statistics
+from workbench.federated.exact.harmonise import Plan, agree
+from workbench.federated.exact.steady import Steady
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site

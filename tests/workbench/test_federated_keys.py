@@ -10,7 +10,8 @@ import pytest
 
 x509 = pytest.importorskip("cryptography.x509")
 
-from workbench.federated import deploy_command, keys  # noqa: E402
+from workbench.federated import keys  # noqa: E402
+from workbench.federated.deployment import command as deploy_command  # noqa: E402
 
 
 @pytest.fixture
@@ -139,7 +140,8 @@ def test_hosts_that_cannot_be_are_refused_before_anything_is_written(tmp_path, h
 
 
 def test_the_command_makes_what_serve_and_join_read(tmp_path, capsys):
-    from workbench.federated import deploy, policy
+    from workbench.federated import policy
+    from workbench.federated.deployment import deploy
 
     folder = tmp_path / "k"
     assert deploy_command.main(["keys", str(folder), "--sites", "2", "--host", "::1", "--port", "9321"]) == 0

@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from tests import toy
-from workbench.federated import _bits, _likeness, _own, leaks, sharing
+from workbench.federated import sharing
 from workbench.federated.asked import Answer, counts
+from workbench.federated.gate import bits as _bits
+from workbench.federated.gate import leaks
+from workbench.federated.gate import likeness as _likeness
+from workbench.federated.gate import own as _own
 from workbench.federated.messages import Ask
 from workbench.federated.policy import PolicyError
 from workbench.federated.site import Site

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from tests import toy
-from workbench.federated import gate, ledger, ledger_command, sharing
+from workbench.federated import sharing
 from workbench.federated.asked import Answer
-from workbench.federated.ledger import Ledger, LedgerError, verify
+from workbench.federated.gate import command as ledger_command
+from workbench.federated.gate import ledger
+from workbench.federated.gate import outgoing as gate
+from workbench.federated.gate.ledger import Ledger, LedgerError, verify
 from workbench.federated.messages import Ask, Gathered, Reply
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site

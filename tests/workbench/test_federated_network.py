@@ -16,10 +16,15 @@ import torch
 from tests import toy
 from workbench import predict, predictors, score, train
 from workbench.batches import SubjectLoader
-from workbench.federated import _network_local, gate, network, personal, robust, sharing
-from workbench.federated._response_module import one_cycle, set_weights, weights
+from workbench.federated import sharing
 from workbench.federated.asked import network_round
+from workbench.federated.gate import outgoing as gate
 from workbench.federated.messages import Ask, Gathered
+from workbench.federated.network import fit as network
+from workbench.federated.network import local as _network_local
+from workbench.federated.network import personal
+from workbench.federated.network.module import one_cycle, set_weights, weights
+from workbench.federated.robust import rules as robust
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, Sites, TooFewSites
 from workbench.predictors._widths import HalfWidths

@@ -12,10 +12,11 @@ import pytest
 
 from tests import toy
 from workbench import rooms
-from workbench.federated import gate, policy, sharing
+from workbench.federated import policy, sharing
 from workbench.federated.asked import Answer, counts
-from workbench.federated.gate import Door, Persons
-from workbench.federated.ledger import Ledger
+from workbench.federated.gate import outgoing as gate
+from workbench.federated.gate.ledger import Ledger
+from workbench.federated.gate.outgoing import Door, Persons
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy, PolicyError, PolicyFileError
 from workbench.federated.site import Site

@@ -17,8 +17,9 @@ import pytest
 
 from tests import toy
 from workbench import predictors, runs, tables
-from workbench.federated import methods, recording, sharing, simulate, spec
+from workbench.federated import methods, sharing, spec
 from workbench.federated.messages import Ask
+from workbench.federated.simulation import recording, simulate
 from workbench.federated.state import Stopped
 
 

@@ -11,8 +11,11 @@ import pytest
 
 from tests import toy
 from workbench import predict, predictors, score
-from workbench.federated import _rows, gate, ridge, sharing
-from workbench.federated._gradients import NotSolved, Systems, solve
+from workbench.federated import sharing
+from workbench.federated.exact import ridge
+from workbench.federated.exact import rows as _rows
+from workbench.federated.exact.gradients import NotSolved, Systems, solve
+from workbench.federated.gate import outgoing as gate
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site

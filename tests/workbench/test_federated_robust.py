@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.federated import robust
-from workbench.federated._geometry import norms
+from workbench.federated.robust import rules as robust
+from workbench.federated.robust.geometry import norms
 
 NEEDS = {  # fewest sites for f bad ones
     "clipped_mean": lambda f: 2 * f + 1,

@@ -269,7 +269,9 @@ def test_a_signature_is_good_for_its_site_and_its_conversation_only(signed):
 
 def test_a_sites_file_names_its_list_and_the_node_signs_by_it(tmp_path):
     from tests import toy
-    from workbench.federated import deploy, deploy_command, spec, task
+    from workbench.federated import spec, task
+    from workbench.federated.deployment import command as deploy_command
+    from workbench.federated.deployment import deploy
 
     study = toy.write()
     assert deploy_command.main(["keys", str(tmp_path), "--sites", "a", "b", "c"]) == 0

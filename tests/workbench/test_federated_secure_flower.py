@@ -129,7 +129,8 @@ def test_the_stretching_of_flowers_keys_is_not_taken_over():
 def test_secure_sums_travel_through_flowers_engine():
     """Four asks and their replies as Flower's messages: what is trained equals plain sums in this process."""
     from tests import toy
-    from workbench.federated import simulate, spec
+    from workbench.federated import spec
+    from workbench.federated.simulation import simulate
 
     toy.write()
     plain = {"name": "x", "study": "synthetic", "endpoint": "ln_ic50", "split": "unseen subject", "folds": 3,

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from tests import toy
-from workbench.federated import gate, network, ridge, sharing
+from workbench.federated import sharing
+from workbench.federated.exact import ridge
+from workbench.federated.gate import outgoing as gate
 from workbench.federated.messages import Ask
+from workbench.federated.network import fit as network
 from workbench.federated.policy import Policy
 from workbench.federated.secure.server import Secure
 from workbench.federated.site import Site

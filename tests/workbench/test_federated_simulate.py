@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from tests import toy
-from workbench.federated import methods, sharing, simulate, spec, task
+from workbench.federated import methods, sharing, spec, task
 from workbench.federated.messages import Ask, MessageError, Reply
+from workbench.federated.simulation import simulate
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, TooFewSites
 from workbench.federated.state import StateError, StateFile, Stopped
@@ -126,8 +127,8 @@ def running(sites: list[Site], app: Any, **options: Any) -> Any:
     """FlowerSites over an app of the test's own."""
     import contextlib
 
-    from workbench.federated._runtime import Runtime
     from workbench.federated.server_app import FlowerSites
+    from workbench.federated.simulation.runtime import Runtime
 
     @contextlib.contextmanager
     def go() -> Iterator[Any]:
@@ -252,7 +253,7 @@ def test_flower_and_inline_give_the_same_predictor_and_the_pooled_means() -> Non
 
 
 def test_a_gated_site_writes_down_what_leaves_and_answers_the_same() -> None:
-    from workbench.federated import ledger
+    from workbench.federated.gate import ledger
 
     toy.write()
     open_, gated = federation(), federation(gated=True)
@@ -392,7 +393,7 @@ def test_rays_workers_keep_their_sites_and_a_dead_one_is_replaced() -> None:
     toy.write(subjects=150)
     plan = federation(timeout_s=120, settings={"axes": 8, "parts": 2}, top={"predictors": ["ridge"]})
     here = simulate.fitted(plan, 0, "inline").predictor.arrays()
-    from workbench.federated.engine import ray_running
+    from workbench.federated.simulation.engine import ray_running
 
     with ray_running(2):
         there = simulate.fitted(plan, 0, "ray").predictor.arrays()

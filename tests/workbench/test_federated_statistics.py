@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from tests import toy
-from workbench.federated import _rows, gate, sharing, statistics
-from workbench.federated._steady import SitesChanged, Steady
-from workbench.federated.harmonise import Plan, agree
+from workbench.federated import sharing
+from workbench.federated.exact import rows as _rows
+from workbench.federated.exact import statistics
+from workbench.federated.exact.harmonise import Plan, agree
+from workbench.federated.exact.steady import SitesChanged, Steady
+from workbench.federated.gate import outgoing as gate
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site

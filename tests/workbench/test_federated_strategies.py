@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.federated import strategies
+from workbench.federated.network import strategies
 
 RNG = np.random.default_rng(5)
 SHARED = {"a": RNG.normal(size=(3, 2)).astype(np.float32), "b": RNG.normal(size=4).astype(np.float32)}

@@ -22,9 +22,9 @@ from tests.workbench.planted_arms import (
     predictions,
 )  # fmt: skip
 from workbench import score, tables
-from workbench.federated._verdict import JOIN, STAY, Gain, judge
-from workbench.federated.value import Value, WorthError, worth
-from workbench.federated.value_command import main
+from workbench.federated.worth.command import main
+from workbench.federated.worth.value import Value, WorthError, worth
+from workbench.federated.worth.verdict import JOIN, STAY, Gain, judge
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def test_a_recorded_federation_is_judged_and_another_run_says_what_it_lacks(
     said = " ".join(capsys.readouterr().out.split())
     assert "training rows 4,000; bytes sent 2,500,000" in said and "delta" not in said
     assert "not measured: epsilon spent" in said  # by one of the folds
-    from workbench.federated.value import of_run
+    from workbench.federated.worth.value import of_run
 
     found = of_run(runs.find("latest"), draws=100)
     assert found.sites["naive_predictor"].unique().to_list() == ["global_mean, pooled"]

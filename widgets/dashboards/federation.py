@@ -58,7 +58,7 @@ class Store:
     def open(self, run_id: str, least: Mapping[str, float]) -> Opened:
         """The federation of that run, judged with what matters."""
         from workbench import runs
-        from workbench.federated.value import WorthError, of_run
+        from workbench.federated.worth.value import WorthError, of_run
 
         run = runs.find(run_id)
         rounds = run.table("FEDERATION_ROUNDS")

@@ -136,7 +136,7 @@ def _row(
 def ours(federation: Any, engine: str, start: Any) -> tuple[float, dict[str, np.ndarray], Clock]:
     """Seconds of all rounds, shared weights after the last, and where the time went; from the state ``start``."""
     from workbench import train
-    from workbench.federated import simulate
+    from workbench.federated.simulation import simulate
     from workbench.federated.site import Site
     from workbench.federated.state import StateFile
 
@@ -160,8 +160,8 @@ def plain(ask: Any, locals_: Mapping[str, Any], rounds: int) -> tuple[float, flo
     """Seconds of all rounds, of their gradient steps alone, and the weights, of FedAvg as a textbook has it."""
     import torch
 
-    from workbench.federated._response_module import RoundLoader, one_cycle, set_weights, weights
     from workbench.federated.asked.network_round import _seed
+    from workbench.federated.network.module import RoundLoader, one_cycle, set_weights, weights
 
     sigma, offset = float(ask.arrays["sigma"][0]), ask.arrays["offset"]
     shared = _shared(ask)
@@ -212,7 +212,8 @@ class _Enough(Exception):
 
 def _begin(federation: Any) -> tuple[Any, Any, dict[str, Any]]:
     """State before the first round, the first round's ask, and what each site trains on ({site: Local})."""
-    from workbench.federated import _network_local, task
+    from workbench.federated import task
+    from workbench.federated.network import local as _network_local
     from workbench.federated.sites import Inline
 
     states: list[Any] = []
@@ -234,7 +235,8 @@ def _begin(federation: Any) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def _fit(federation: Any, sites: Any, state: Any, keep: Any) -> None:
-    from workbench.federated import methods, simulate
+    from workbench.federated import methods
+    from workbench.federated.simulation import simulate
 
     with contextlib.suppress(_Enough):
         methods.METHODS["network"].fit(sites, simulate.settings(federation), state, keep, None)

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 WORDS = {  # each has a parser of its own: the word's room, imported when the word is said
     "simulate": ("workbench.federated.command", "simulate", "sites that are parts of one study, on this machine"),
-    "serve": ("workbench.federated.deploy_command", "main", "serve a federation to sites elsewhere"),
-    "join": ("workbench.federated.deploy_command", "main", "join a federation with this site's own study"),
-    "keys": ("workbench.federated.deploy_command", "main", "make keys and certificates"),
-    "value": ("workbench.federated.value_command", "main", "should we join? each site alone, together, pooled"),
-    "ledger": ("workbench.federated.ledger_command", "main", "what left this site, and is the book whole?"),
+    "serve": ("workbench.federated.deployment.command", "main", "serve a federation to sites elsewhere"),
+    "join": ("workbench.federated.deployment.command", "main", "join a federation with this site's own study"),
+    "keys": ("workbench.federated.deployment.command", "main", "make keys and certificates"),
+    "value": ("workbench.federated.worth.command", "main", "should we join? each site alone, together, pooled"),
+    "ledger": ("workbench.federated.gate.command", "main", "what left this site, and is the book whole?"),
 }
 ONE = ("deploy_command",)  # files that answer several words and so are told which
 
@@ -103,7 +103,7 @@ def simulate(argv: list[str]) -> int:
     if given.check:
         return _check(federation)
     from workbench import runs, summary
-    from workbench.federated.simulate import simulate as go
+    from workbench.federated.simulation.simulate import simulate as go
 
     if swept := runs.sweep():
         sys.stderr.write(f"{swept} runs of ended processes were marked KILLED\n")

@@ -76,21 +76,22 @@ def _means(sites: Sites, settings: Mapping[str, Any], state: State | None, keep:
 
 def _ridge(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
     """Exact ridge from sums (``ridge``); the predictor's ``modality`` is a setting of it."""
-    from workbench.federated import ridge
+    from workbench.federated.exact import ridge
 
     own = {k: v for k, v in settings.items() if k in ridge.settings()}
     return ridge.fit(sites, own | dict(settings["parameters"]), state, keep, say)
 
 
 def _ridge_settings() -> Mapping[str, Any]:
-    from workbench.federated import ridge
+    from workbench.federated.exact import ridge
 
     return {k: v for k, v in ridge.settings().items() if k not in TOLD}
 
 
 def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
     """DrugResponse in rounds (``network``) by a strategy; a robust ``rule`` may stand in place of the mean."""
-    from workbench.federated import network, robust
+    from workbench.federated.network import fit as network
+    from workbench.federated.robust import rules as robust
 
     own = {k: v for k, v in settings.items() if k not in ROBUST}
     rule = str(settings.get("rule", ""))
@@ -99,7 +100,7 @@ def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, kee
 
 
 def _network_settings() -> Mapping[str, Any]:
-    from workbench.federated import network
+    from workbench.federated.network import fit as network
 
     return dict(network.settings()) | ROBUST
 

@@ -176,7 +176,7 @@ def _simulated(federation: spec.Federation, number: int, node: Mapping[str, Any]
 def _site(federation: spec.Federation, fold: Fold, name: str, subjects: list[str]) -> Site:
     made = Site(name, sharing.local(fold, subjects), policies.of(federation.policy))
     if federation.gated:
-        from workbench.federated import gate
+        from workbench.federated.gate import outgoing as gate
 
         made.outgoing = gate.steps(book(federation, fold.number, name))
     return made
@@ -194,7 +194,7 @@ def slug(name: str) -> str:
 
 
 def _real(federation: spec.Federation, number: int, node: Mapping[str, Any]) -> Site:
-    from workbench.federated import gate
+    from workbench.federated.gate import outgoing as gate
 
     fold = federation.divide(Study.open(str(node["study"]))).fold(number)
     policy = policies.read(str(node["policy"]))

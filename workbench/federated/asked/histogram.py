@@ -5,8 +5,8 @@ A count below the policy's smallest cell is told together with the next ones abo
 
 from __future__ import annotations
 
-from workbench.federated import _rows
 from workbench.federated.asked import Answer, Leaves
+from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 
 PLAIN = (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from workbench.federated import _network_local, _rows
 from workbench.federated.asked import Answer, Leaves
+from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
+from workbench.federated.network import local as _network_local
 
 PLAIN = (
     "The chemical structures (fingerprint bits) of treatments that the sites named. A site with secret compounds "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.federated import _network_local
 from workbench.federated.asked import Answer, Leaves
 from workbench.federated.messages import Ask
+from workbench.federated.network import local as _network_local
 
 PLAIN = (
     "The sum of squared errors over all measured pairs of the site, had each compound been predicted from similar "

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.federated import _network_local, _rows
-from workbench.federated._response_module import set_weights
 from workbench.federated.asked import Answer, Leaves
+from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
+from workbench.federated.network import local as _network_local
+from workbench.federated.network.module import set_weights
 
 PLAIN = (
     "For each treatment the number of measured pairs and the sum of squared errors of predictions that had not learnt "

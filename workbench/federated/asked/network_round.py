@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from workbench import train
-from workbench.federated import _network_local, _rows
-from workbench.federated._response_module import RoundLoader, set_weights, weights
 from workbench.federated.asked import Answer, Leaves
+from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
+from workbench.federated.network import local as _network_local
+from workbench.federated.network.module import RoundLoader, set_weights, weights
 
 PLAIN = (
     "How the weights of the shared network change when it is trained on the site's rows for a few epochs, times the "

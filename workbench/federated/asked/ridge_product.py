@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.federated import _rows
 from workbench.federated.asked import Answer, Leaves
+from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 from workbench.federated.site import SiteError
 

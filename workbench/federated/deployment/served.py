@@ -1,0 +1,109 @@
+"""A deployed training as one MLflow run: every round, every exchange, every site, the trained predictor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from workbench import runs, tables
+from workbench.federated.deployment.journal import Journal
+from workbench.federated.keys import Allowed
+from workbench.federated.simulation import simulate
+from workbench.federated.sites import Sites
+from workbench.federated.spec import Federation
+from workbench.federated.state import StateFile
+from workbench.federated.watched import Exchange, Watched
+
+Say = Callable[[str], None]
+Model = tuple[str, dict[str, np.ndarray]]  # configuration as JSON, and arrays
+
+
+def prepare(say: Say) -> None:
+    """Open the store of runs, and mark those KILLED that ended processes left open."""
+    if swept := runs.sweep():
+        say(f"{swept} runs of ended processes were marked KILLED.")
+
+
+def record(
+    federation: Federation, sites: Sites, allowed: Sequence[Allowed], folder: Path, say: Say
+) -> tuple[runs.Run, Model]:
+    """Train over ``sites`` and record; goes on from the state in ``folder`` where there is one of this training."""
+    plan, name, mark = federation.experiment, federation.predictor, _mark(federation, allowed)
+    state = StateFile(folder / "state.safetensors", mark)
+    last = state.load()
+    journal = Journal(folder / "rounds.jsonl", mark, fresh=last is None)
+    if last is not None and last[0] not in {step for step, _ in journal.points}:  # killed between state and journal
+        journal.points.append((last[0], _figures(last[2])))
+    if last is not None:
+        say(f"going on after round {last[0]}.")
+    told = plan.flat() | {"federation": federation.plain()["federation"], "allowed": [a.name for a in allowed]}
+    digest = hashlib.sha256(b"".join(sorted(a.pem for a in allowed))).hexdigest()
+    with runs.record(told, digest, "studies of the sites") as parent:
+        parent.tag({"federation.engine": "deployed", "federation.method": federation.method})
+        parameters = dict(plan.parameters.get(name, {})) | {"method": federation.method, "seed": plan.seed}
+        with parent.child(name, plan.numbers[0], parameters) as child:
+
+            def heard(exchange: Exchange) -> None:
+                journal.exchange(exchange)
+                say(_said(exchange))
+
+            watched = Watched(sites, heard)
+            watched.exchanges += journal.exchanges
+            for step, values in journal.points:
+                child.metrics(values, step)
+
+            def point(step: int, values: Mapping[str, Any]) -> None:
+                figures = _figures(values)
+                journal.point(step, figures)
+                child.metrics(figures, step)
+                say(f"round {step} is kept.")
+
+            predictor = simulate.train(federation, watched, state, None, None, point)
+            config, arrays = predictor.config(), dict(predictor.arrays())
+            # what is asked of the model looks like this; rows of a site are not known here
+            child.model(name, config, arrays, pl.DataFrame({"subject": ["a subject"], "treatment": ["a treatment"]}))
+            rounds = watched.rounds()
+            child.tables({"FEDERATION_ROUNDS": rounds})
+        parent.tables({"FEDERATION_ROUNDS": rounds, "FEDERATION_COSTS": _costs(watched)})
+        run_id = parent.run_id
+    state.drop()
+    journal.drop()
+    return runs.find(run_id), (json.dumps({"predictor": name, "config": config}, sort_keys=True), arrays)
+
+
+def _mark(federation: Federation, allowed: Sequence[Allowed]) -> str:
+    """SHA-256 of what a state depends on: what is trained, by whom, and the code."""
+    told = [federation.plain(), sorted(a.fingerprint for a in allowed), simulate._code()]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _figures(values: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
+
+
+def _said(e: Exchange) -> str:
+    lost = "".join(f"; {site}: {why}" for site, why in sorted(e.lost.items()))
+    return f"round {e.round}, {e.purpose}: {len(e.nbytes)} sites, {e.seconds:.2f} s{lost}"
+
+
+def _costs(watched: Watched) -> pl.DataFrame:
+    """``tables.FEDERATION_COSTS`` of all that passed; what a site brought is known to the site."""
+    by: dict[str, list[Exchange]] = {}
+    for e in watched.exchanges:
+        for site in {*e.nbytes, *e.lost}:
+            by.setdefault(site, []).append(e)
+    rows = [
+        (
+            site, None, None, None, sum(e.nbytes.get(site, 0) for e in part), sum(site in e.nbytes for e in part),
+            len({e.round for e in part if site in e.nbytes}), sum(site in e.lost for e in part),
+        )
+        for site, part in sorted(by.items())
+    ]  # fmt: skip
+    schema = dict(tables.FEDERATION_COSTS.columns)
+    return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_COSTS)

@@ -1,0 +1,187 @@
+"""How like a site's own row some slice of a message is, whatever was done to it linearly.
+
+``aligned`` looks at every slice along an axis as long as a row: one matrix product. ``anywhere`` looks at every offset
+of the flat message: by Fourier transforms against sums of many rows at once, each told from the others by a random
+sign, and then at the few offsets that stand out row by row; short rows directly, by one product.
+
+Likeness is the correlation after what all rows share (``_own.Form.shared``) is taken away from both, and it must stand
+without the few columns that contribute most: a single outlier in both is no row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import fft
+
+from workbench.federated.gate.own import Form, View, basis, form_of
+
+ALIKE = 0.95  # correlation from which a slice is a row
+TRIMMED = 0.80  # and what must be left of it without the columns that contribute most
+TRIM = 0.05  # share of columns left out then
+CHANCE = 1e-6  # a likeness that chance alone gives more often per message is none
+STANDS_OUT = 6.5  # standard deviations of chance from which an offset is looked at row by row
+COLUMNS = 10  # that a likeness must rest on: two lines that share three rare mutations are no copies
+ROUNDING = 3e-5  # share of a slice's norm below which what is left of it is rounding
+LONG = 2048  # columns from which rows are looked for by Fourier transforms
+WINDOW = 48  # columns compared at once of shorter rows
+LOOKED_AT = 512  # offsets that are looked at row by row, at most
+CHUNK = 1 << 16
+
+
+def aligned(array: np.ndarray, view: View) -> float:
+    """Greatest likeness of a slice of ``array`` (float32) along an axis as long as a row; 0 where there is none."""
+    found = 0.0
+    for axis in [k for k, n in enumerate(array.shape) if n == view.width]:
+        slices = np.moveaxis(array, axis, -1).reshape(-1, view.width)
+        for start in range(0, len(slices), max(1, (CHUNK * 32) // view.width)):
+            part = slices[start : start + max(1, (CHUNK * 32) // view.width)]
+            found = max(found, *(_alike(part, form, len(slices) * len(form.rows)) for form in view.forms))
+    return found
+
+
+def sorted_alike(array: np.ndarray, view: View) -> float:
+    """The same for rows whose columns were dealt anew: sorted values are compared, and must agree to 1e-5.
+
+    Two samples of one distribution agree to about log log n / n only. Rows of few different values cannot be told.
+    """
+    rows = np.sort(view.values, axis=1)
+    rows = rows[(np.diff(rows, axis=1) > 0).mean(axis=1) > 0.5]
+    found = 0.0
+    for axis in [k for k, n in enumerate(array.shape) if n == view.width]:
+        slices = np.sort(np.moveaxis(array, axis, -1).reshape(-1, view.width), axis=1)
+        if len(rows) and len(slices):
+            a, b = _unit(rows), _unit(slices.astype(np.float64))
+            r = max(float((b @ a.T).max()), float((-b[:, ::-1] @ a.T).max()))  # turned round where the sign was
+            found = max(found, r if r > 1 - 1e-5 else 0.0)
+    return found
+
+
+def anywhere(flat: np.ndarray, view: View, seed: int = 0) -> float:
+    """Greatest likeness of a stretch of ``flat`` (N,) float32 as long as a row, at any offset."""
+    if len(flat) < min(view.width, WINDOW):
+        return 0.0
+    return _long(flat, view, seed) if view.width >= LONG else _short(flat, view)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(centred, axis=1, keepdims=True)
+    return centred / np.where(norm > 0, norm, 1.0)
+
+
+def _alike(slices: np.ndarray, form: Form, compared: int) -> float:
+    """Greatest likeness of any of ``slices`` (m, f) to any row of a form."""
+    width = slices.shape[1]
+    scale = np.abs(slices).max(axis=1, keepdims=True)
+    slices = slices / np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
+    left = slices - (slices @ form.shared.T) @ form.shared
+    norm = np.linalg.norm(left, axis=1)
+    there = np.isfinite(norm) & (norm > ROUNDING * np.linalg.norm(slices, axis=1))
+    if not there.any():
+        return 0.0
+    left = left[there] / norm[there, None]
+    likeness = np.abs(left @ form.rows.T)
+    found = 0.0
+    for i, j in np.argwhere(likeness >= threshold(width, compared))[:LOOKED_AT]:
+        if _stands(left[i], form.rows[j]):
+            found = max(found, float(likeness[i, j]))
+    return found
+
+
+def threshold(width: int, compared: int) -> float:
+    """Correlation from which a likeness counts: 0.95, or more where chance alone would give that.
+
+    Of ``compared`` pairs of independent normal rows of ``width`` columns less than one in 1/CHANCE messages has a pair
+    above it: P(|r| > t) <= (1 - t^2)^((width - 4) / 2).
+    """
+    tail = (CHANCE / max(compared, 1)) ** (2.0 / max(width - 4, 1))
+    return max(ALIKE, float(np.sqrt(max(1.0 - tail, 0.0))))
+
+
+def _stands(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether the likeness of ``a`` and ``b`` remains without the columns that contribute most to it."""
+    least = np.argsort(np.abs(a * b))[: len(a) - max(2, int(TRIM * len(a)))]
+    x, y = a[least] - a[least].mean(), b[least] - b[least].mean()
+    size = float(np.linalg.norm(x) * np.linalg.norm(y))
+    share = a * b
+    columns = float(share.sum() ** 2 / max((share**2).sum(), 1e-30))  # as many as equal ones would be
+    return size > 0 and abs(float(x @ y)) / size >= TRIMMED and columns >= COLUMNS
+
+
+def _short(flat: np.ndarray, view: View) -> float:
+    """Windows of the flat message against stretches of the rows, one at the start, one at the end of each row."""
+    width = min(view.width, WINDOW)
+    windows = np.lib.stride_tricks.sliding_window_view(flat, width)
+    found = 0.0
+    for first in sorted({0, view.width - width}):
+        part = view.values[:, first : first + width].astype(np.float64)
+        shared = [part.mean(axis=0)] if len(part) > 1 else []
+        form = form_of(part, shared)
+        compared = len(windows) * len(form.rows)
+        for start in range(0, len(windows), CHUNK):
+            found = max(found, _alike(np.ascontiguousarray(windows[start : start + CHUNK]), form, compared))
+    return found
+
+
+def _long(flat: np.ndarray, view: View, seed: int) -> float:
+    """Fourier transforms against signed sums of rows; the offsets that stand out then row by row."""
+    width = view.width
+    if len(flat) < width:
+        return 0.0
+    form = view.forms[-1]
+    scale = float(np.abs(flat[np.isfinite(flat)]).max(initial=0.0)) or 1.0
+    message = np.where(np.isfinite(flat), flat / scale, 0.0).astype(np.float32)
+    shared = np.concatenate([f.shared for f in view.forms])
+    shared = basis(list(shared)).astype(np.float32)
+    sums = _signed_sums(form.rows, shared, max(1, width // 400), seed)
+    offsets = len(flat) - width + 1
+    size = fft.next_fast_len(max(4 * width, 1 << 15), real=True)
+    step = size - width + 1
+    blocks = -(-offsets // step)
+    padded = np.zeros(blocks * step + width - 1, dtype=np.float32)
+    padded[: len(message)] = message
+    pieces = np.lib.stride_tricks.as_strided(padded, (blocks, size), (padded.strides[0] * step, padded.strides[0]))
+    looked: list[np.ndarray] = []
+    kernels = np.conj(fft.rfft(np.concatenate([shared, sums]).astype(np.float32), size, axis=1))
+    for k in range(0, blocks, 16):
+        part = pieces[k : k + 16]
+        turned = fft.rfft(part, axis=1)
+        square = np.cumsum(np.pad(part.astype(np.float64) ** 2, ((0, 0), (1, 0))), axis=1)
+        left = (square[:, width:] - square[:, :-width])[:, :step]
+        whole = left.copy()
+        for kernel in kernels[: len(shared)]:
+            left -= fft.irfft(turned * kernel, size, axis=1)[:, :step].astype(np.float64) ** 2
+        left = np.where(left > 1e-7 * np.maximum(whole, 1e-30), left, np.inf).astype(np.float32)
+        best = np.zeros(left.shape, dtype=np.float32)
+        for kernel in kernels[len(shared) :]:
+            seen = fft.irfft(turned * kernel, size, axis=1)[:, :step]
+            np.maximum(best, seen * seen, out=best)
+        best /= left
+        rows, columns = np.nonzero(best > STANDS_OUT**2 / width)
+        looked.append(np.stack([(k + rows) * step + columns, best[rows, columns]]))
+    at, strength = np.concatenate(looked, axis=1)
+    keep = np.argsort(-strength)[:LOOKED_AT]
+    at = at[keep].astype(np.int64)
+    at = at[at < offsets]
+    found = 0.0
+    for start in range(0, len(at), 256):
+        slices = message[at[start : start + 256, None] + np.arange(width)]
+        found = max(found, *(_alike(slices, f, len(flat) * len(f.rows)) for f in view.forms))
+    return found
+
+
+def _signed_sums(rows: np.ndarray, shared: np.ndarray, together: int, seed: int) -> np.ndarray:
+    """Unit sums (g, f) of ``together`` rows each with random signs, made so that one row's sum does not see the others.
+
+    Rows that resemble each other would cancel; so sums are of the dual rows d_i, d_i . r_j = 1 where i is j, else 0.
+    """
+    wide = rows.astype(np.float64)
+    wide = wide - (wide @ shared.T.astype(np.float64)) @ shared
+    gram = wide @ wide.T
+    dual = np.linalg.solve(gram + 0.02 * np.eye(len(gram)), wide)
+    sign = np.random.default_rng(seed).choice([-1.0, 1.0], len(dual))
+    groups = max(1, -(-len(dual) // together))
+    out = np.zeros((groups, rows.shape[1]))
+    np.add.at(out, np.arange(len(dual)) % groups, dual * sign[:, None])
+    norm = np.linalg.norm(out, axis=1, keepdims=True)
+    return out / np.where(norm > 0, norm, 1.0)

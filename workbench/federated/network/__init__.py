@@ -1,0 +1,1 @@
+"""DrugResponse trained by sites together, in rounds, and made one site's own."""

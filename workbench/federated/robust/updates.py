@@ -1,0 +1,330 @@
+"""What comes in is checked before anything is averaged: each reply is accepted, dropped with a reason, or flagged.
+
+    dropped   another purpose or round (stale, replayed), another schema, missing or unasked-for arrays, another shape
+              or dtype, a number that is not finite, rows that are not positive or more than the site said at the start,
+              an unknown name, the same name twice
+    flagged   a length far from the others' (robust z), a direction opposite to the others' median, the very numbers of
+              an earlier round in answer to another question; also dropped where ``drop_flagged``
+
+What no check here can see: values changed within the spread of the honest (labels mirrored at a site, a little is
+enough, a back door), a number of rows that was a lie from the start (so a site's share is capped: ``shares``), fewer
+rows than there are, one institution under two names, and, below secure aggregation, anything about one site's part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from workbench import rooms
+from workbench.federated.asked import Leaves, described
+from workbench.federated.messages import Ask, Gathered, Reply
+from workbench.federated.robust import geometry
+from workbench.federated.site import ASKED
+from workbench.federated.sites import Sites, add, enough
+
+FAR = 3.5  # modified z-score of Iglewicz and Hoaglin 1993
+EVEN = 0.1  # spread of log lengths below which sites count as alike: or three equal ones would make a fourth an outlier
+AGAINST = -0.1  # cosine to the others' median; unlike but honest sites go a little below 0
+CHANGE = "change"  # arrays whose names begin so are what a site changes; where there are none, all floats are compared
+COUNTED = ("rows", "subjects", "share")  # arrays that count something
+SAMPLED = 4096  # numbers of an array that a digest is of
+FEW = 4  # fewer replies than this have no "others" to be far from
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What to hold replies to.
+
+    Attributes
+    ----------
+    shapes : {array: shape} or None: what most replies have
+    dtypes : {array: dtype name} or None: what most replies have
+    rows : {site: most rows it may claim}; without it, ``Checked`` holds a site to what it first claimed when
+        asked for the same (purpose, modality, treatments)
+    compare : judge replies by each other (lengths, directions); for updates, not for sums of unlike sites
+    drop_flagged : drop what is flagged too
+    """
+
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    dtypes: Mapping[str, str] | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    compare: bool = True
+    drop_flagged: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Replies accepted, in order, and {site: reason} of those dropped and of those flagged."""
+
+    accepted: tuple[Reply, ...]
+    dropped: dict[str, str]
+    flagged: dict[str, str]
+
+
+def examine(ask: Ask, replies: Sequence[Reply], checks: Checks | None = None, known: Sequence[str] = ()) -> Verdict:
+    """Judge every reply to ``ask``; refused ones are no business of this function.
+
+    Parameters
+    ----------
+    known : names of the sites that were asked; empty: any
+    """
+    checks = checks or Checks()
+    leaves = rooms.load(ASKED, ask.purpose).LEAVES
+    whole = _Majority.of([r for r in replies if _about(ask, r, known) is None], checks, leaves)
+    twice = {name for name, n in Counter(r.site for r in replies).items() if n > 1}
+    dropped: dict[str, str] = {}
+    for reply in replies:
+        why = "answered twice under one name" if reply.site in twice else None
+        why = why or _about(ask, reply, known) or _content(reply, whole, checks, leaves.rows)
+        if why:
+            dropped[reply.site] = why
+    accepted = [r for r in replies if r.site not in dropped]
+    flagged = compared(ask, accepted) if checks.compare else {}
+    if checks.drop_flagged:
+        dropped |= flagged
+        accepted = [r for r in accepted if r.site not in flagged]
+    return Verdict(tuple(accepted), dropped, flagged)
+
+
+def _about(ask: Ask, reply: Reply, known: Sequence[str]) -> str | None:
+    """Is it an answer to this ask at all?"""
+    if known and reply.site not in known:
+        return "unknown site"
+    if reply.purpose != ask.purpose:
+        return f"answers {reply.purpose!r}; {ask.purpose!r} was asked"
+    if reply.round != ask.round:
+        return f"of round {reply.round}; round {ask.round} was asked (stale or replayed)"
+    asked, told = ask.values.get("schema"), reply.values.get("schema")
+    if asked is not None and told != asked:
+        return f"schema {told!r}; {asked!r} was asked"
+    return None
+
+
+@dataclass(frozen=True)
+class _Majority:
+    """Names, shapes and dtypes that are right: told, else those of most replies."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+
+    @classmethod
+    def of(cls, replies: Sequence[Reply], checks: Checks, leaves: Leaves) -> _Majority:
+        votes: dict[str, Counter] = {}
+        for reply in replies:
+            for name, a in reply.arrays.items():
+                if described(leaves, name) is not None:
+                    votes.setdefault(name, Counter())[(a.shape, a.dtype.name)] += 1
+        names = [n for n, c in votes.items() if 2 * c.total() > len(replies)]
+        top = {n: votes[n].most_common(1)[0][0] for n in names}
+        shapes = {n: s for n, (s, _) in top.items()} if checks.shapes is None else dict(checks.shapes)
+        dtypes = {n: d for n, (_, d) in top.items()} | dict(checks.dtypes or {})
+        return cls(shapes, dtypes)
+
+
+def _content(reply: Reply, whole: _Majority, checks: Checks, rows_told: bool) -> str | None:
+    if missing := sorted(set(whole.shapes) - set(reply.arrays)):
+        return f"array {missing[0]!r} is missing"
+    if extra := sorted(set(reply.arrays) - set(whole.shapes)):
+        return f"array {extra[0]!r} was not asked for"
+    for name, a in sorted(reply.arrays.items()):
+        if a.shape != whole.shapes[name]:
+            return f"{name!r} has shape {a.shape}; {whole.shapes[name]} was expected"
+        if name in whole.dtypes and a.dtype.name != whole.dtypes[name]:
+            return f"{name!r} is {a.dtype.name}; {whole.dtypes[name]} was expected"
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            kind = "NaN" if np.isnan(a).any() else "infinite numbers"
+            return f"{name!r} has {kind} ({int((~np.isfinite(a)).sum())} of {a.size})"
+        if a.dtype.kind == "f" and a.size and float(np.abs(a).max()) >= geometry.BEYOND:
+            return f"{name!r} has numbers beyond {geometry.BEYOND:g}"
+    for name in COUNTED:
+        if name in reply.arrays and (reply.arrays[name] < 0).any():
+            return f"{name!r} has negative numbers"
+    if reply.rows <= 0 and rows_told:
+        return f"claims {reply.rows} rows"
+    most = checks.rows.get(reply.site)
+    if most is not None and reply.rows > most:
+        return f"claims {reply.rows} rows; {most} were said at the start"
+    return None
+
+
+def changes(ask: Ask, reply: Reply) -> dict[str, np.ndarray]:
+    """What a reply would change: its float arrays named ``change...`` (all floats where there are none), in float64.
+
+    Where the ask has an array of the same name and shape, that is taken away: weights sent back whole are a change too.
+    """
+    floats = {k: a for k, a in reply.arrays.items() if a.dtype.kind == "f"}
+    # a loss or a number of rows beside the change is in another unit, and would drown it
+    floats = {k: a for k, a in floats.items() if k.startswith(CHANGE)} or floats
+    return {
+        k: np.asarray(a, np.float64) - (np.asarray(ask.arrays[k], np.float64) if _moves(ask, k, a) else np.float64(0))
+        for k, a in floats.items()
+    }
+
+
+def _moves(ask: Ask, name: str, array: np.ndarray) -> bool:
+    return name in ask.arrays and ask.arrays[name].shape == array.shape
+
+
+def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
+    """{site: reason} of replies unlike the others: in length (robust z of its logarithm), or in direction."""
+    if len(replies) < FEW:
+        return {}
+    moved = [changes(ask, r) for r in replies]
+    if not moved[0] or any(set(m) != set(moved[0]) for m in moved):
+        return {}
+    flagged: dict[str, str] = {}
+    length = geometry.norms(moved)
+    log = np.log(np.maximum(length, 1e-300))
+    middle = float(np.median(log))
+    z = 0.6745 * (log - middle) / max(float(np.median(np.abs(log - middle))), EVEN)
+    for i in np.flatnonzero(np.abs(z) > FAR).tolist():
+        times = float(np.exp(min(abs(log[i] - middle), 700.0)))
+        flagged[replies[i].site] = f"{times:.3g} times {'longer' if z[i] > 0 else 'shorter'} than the median update"
+    names = sorted(moved[0])
+    flat = np.stack([np.concatenate([m[n].ravel() for n in names]) for m in moved])
+    towards = np.median(flat, axis=0)
+    size = np.linalg.norm(towards) * length
+    cosine = np.divide(flat @ towards, size, out=np.zeros(len(flat)), where=size > 0)
+    for i in np.flatnonzero(cosine < AGAINST).tolist():
+        known = f"{flagged[replies[i].site]}; " if replies[i].site in flagged else ""
+        flagged[replies[i].site] = f"{known}against the others' median (cosine {cosine[i]:.2f})"
+    return flagged
+
+
+def shares(rows: Sequence[int], most: float = 1.0) -> np.ndarray:
+    """Weights by rows that add up to 1, none above ``most``; what is cut off goes to the others by their rows.
+
+    A site that lies about its rows gains at most ``most``. Raises ValueError where n sites cannot share 1 that way.
+    """
+    w = np.asarray(rows, dtype=np.float64)
+    if not len(w) or (w <= 0).any() or not np.isfinite(w).all():
+        raise ValueError("every site needs a positive number of rows.")
+    if most * len(w) < 1 - 1e-12:
+        raise ValueError(
+            f"{len(w)} sites cannot share everything with at most {most:g} each; {1 / len(w):.3g} is needed."
+        )
+    w = w / w.sum()
+    full = np.zeros(len(w), dtype=bool)
+    while (w[~full] > most * (1 + 1e-12)).any():
+        full |= w > most * (1 + 1e-12)
+        w[full] = most
+        if not full.all():
+            w[~full] *= (1 - most * full.sum()) / w[~full].sum()
+    return w
+
+
+@dataclass(frozen=True)
+class Noted:
+    """One thing seen: in which round of which purpose, which site, ``dropped`` or ``flagged``, and why."""
+
+    purpose: str
+    round: int
+    site: str
+    kind: str
+    why: str
+
+
+class Checked:
+    """Any ``Sites``, of which only checked replies come through.
+
+    Parameters
+    ----------
+    sites : the transport
+    checks : what to hold replies to; counts said at the start are remembered here, site by site
+    least : fewest sites left after the checks; fewer raise TooFewSites
+    hidden : ``total`` of the transport hides each site's part (secure aggregation): only its sum can be checked there
+
+    Attributes
+    ----------
+    noted : list of Noted, in order: everything dropped or flagged so far
+    """
+
+    def __init__(self, sites: Sites, checks: Checks | None = None, least: int = 1, hidden: bool = False) -> None:
+        self.sites, self.checks, self.least, self.hidden = sites, checks or Checks(), least, hidden
+        self.noted: list[Noted] = []
+        self._rows: dict[tuple, dict[str, int]] = {}
+        self._told: dict[tuple[str, str], dict[str, str]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.sites.names
+
+    def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
+        """Checked replies; who was dropped is in ``lost`` with the reason. Raises TooFewSites below ``least``."""
+        gathered = self._judge(ask, self.sites.ask(ask, of))
+        enough(ask, gathered, self.least if of is None else min(self.least, len(of)))
+        return gathered
+
+    def total(self, ask: Ask, least: int = 1) -> tuple[dict[str, np.ndarray], Gathered]:
+        """Sums over checked replies; where parts are hidden, the sum itself has to be finite and shaped as told."""
+        least = max(least, self.least)
+        if not self.hidden:
+            # sums of unlike sites differ in length and direction by right
+            gathered = self._judge(ask, self.sites.ask(ask), compare=False)
+            enough(ask, gathered, least)
+            return add(ask, gathered), gathered
+        sums, gathered = self.sites.total(ask, least)
+        enough(ask, gathered, least)
+        for name, a in sums.items():
+            if not np.isfinite(a).all():
+                raise ValueError(
+                    f"the sum of {name!r} over {[r.site for r in gathered.replies]} is not finite; parts are hidden."
+                )
+            if self.checks.shapes is not None and a.shape != self.checks.shapes.get(name):
+                raise ValueError(
+                    f"the sum of {name!r} has shape {a.shape}; {self.checks.shapes.get(name)} was expected."
+                )
+        return sums, gathered
+
+    def flagged(self, number: int) -> list[str]:
+        """Sites flagged in that round."""
+        return sorted({n.site for n in self.noted if n.round == number and n.kind == "flagged"})
+
+    def _judge(self, ask: Ask, gathered: Gathered, compare: bool | None = None) -> Gathered:
+        # another modality or other treatments have other rows behind them, by right
+        about = tuple((k, str(v)) for k, v in sorted(ask.values.items()) if isinstance(v, str | list))
+        held = self._rows.setdefault((ask.purpose, about), dict(self.checks.rows))
+        checks = replace(self.checks, rows=held, drop_flagged=False)  # dropped below, with all reasons together
+        if compare is not None:
+            checks = replace(checks, compare=compare and checks.compare)
+        verdict = examine(ask, gathered.replies, checks, self.names)
+        flagged = dict(verdict.flagged)
+        for site, why in self._again(ask, verdict.accepted).items():
+            flagged[site] = f"{why}; {flagged[site]}" if site in flagged else why
+        accepted, dropped = list(verdict.accepted), dict(verdict.dropped)
+        if self.checks.drop_flagged:
+            dropped |= flagged
+            accepted = [r for r in accepted if r.site not in flagged]
+        for kind, told in (("flagged", flagged), ("dropped", dropped)):
+            self.noted += [Noted(ask.purpose, ask.round, site, kind, why) for site, why in sorted(told.items())]
+        for reply in accepted:
+            held.setdefault(reply.site, reply.rows)
+        return Gathered(tuple(accepted), dict(gathered.lost) | dropped)
+
+    def _again(self, ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
+        """The very numbers of before in answer to another question: a replay with a new round on it."""
+        question = _digest(ask.arrays)
+        told = {}
+        for r in replies:
+            floats = {k: a for k, a in r.arrays.items() if a.dtype.kind == "f" and a.size > 1 and np.ptp(a) > 0}
+            if not floats:
+                continue
+            before = self._told.setdefault((ask.purpose, r.site), {})
+            if before.setdefault(_digest(floats), question) != question:
+                told[r.site] = "the very numbers of an earlier round, to another question"
+        return told
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Of the names and, of each array, some thousand numbers spread over it: enough to tell one round from another."""
+    made = hashlib.blake2b(digest_size=16)
+    for name in sorted(arrays):
+        flat = arrays[name].ravel()
+        made.update(name.encode())
+        made.update(flat[:: max(1, flat.size // SAMPLED)].tobytes())
+    return made.hexdigest()

@@ -1,0 +1,188 @@
+"""Sites that are parts of one study, on this machine: the whole federation rehearsed before anybody installs it.
+
+    run = simulate(spec.read("experiments/federations/gdsc2_random.toml"))     # recorded as any run
+    predictor = fitted(federation, number=0).predictor                        # nothing recorded
+
+Engines: "flower" (Flower's simulation engine, sites in this process), "ray" (the same, sites in Ray's workers) and
+"inline" (no Flower). All give the same numbers. What ends between two rounds goes on from its last state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from workbench import home
+from workbench.federated import methods, task
+from workbench.federated.messages import Value
+from workbench.federated.sites import Inline, Sites
+from workbench.federated.spec import Federation, FederationError
+from workbench.federated.state import StateFile, keeper
+from workbench.federated.watched import Watched
+from workbench.splits import Fold
+from workbench.text import nearest
+
+ENGINES = ("flower", "ray", "inline")
+WORKERS = 2
+Say = Callable[[float, str], None]
+Point = Callable[[int, Mapping[str, Value]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a simulation of one fold gave: the predictor, and what was asked and answered on the way."""
+
+    predictor: Any
+    fold: Fold
+    dealt: Mapping[str, list[str]]
+    watched: Watched
+
+
+def simulate(
+    federation: Federation,
+    engine: str = "flower",
+    *,
+    workers: int = WORKERS,
+    say: Say | None = None,
+    stopped: Callable[[], bool] | None = None,
+) -> Any:
+    """Train on every fold, score, and record as one MLflow run; returns the ``runs.Run``.
+
+    Parameters
+    ----------
+    engine : one of ``ENGINES``
+    workers : Ray's, with engine "ray"
+    say : progress of the whole: (fraction, what is going on)
+    stopped : True ends the run as KILLED between two rounds (raises ``state.Stopped``); the same call goes on
+    """
+    from workbench.federated.simulation import recording
+
+    with _kept_up(engine, workers):
+        return recording.run(
+            federation,
+            lambda number, told, point: fitted(
+                federation, number, engine, workers=workers, say=told, stopped=stopped, point=point
+            ),
+            engine,
+            say,
+        )
+
+
+def fitted(
+    federation: Federation,
+    number: int = 0,
+    engine: str = "flower",
+    *,
+    workers: int = WORKERS,
+    say: Say | None = None,
+    stopped: Callable[[], bool] | None = None,
+    point: Point | None = None,
+    folder: Path | None = None,
+) -> Fitted:
+    """Train on fold ``number`` and record nothing; a state that a stopped training of the same left is gone on with.
+
+    Parameters
+    ----------
+    point : called with (round, {figure: value}) after each round
+    folder : for states (default: among the checkpoints of the home)
+    """
+    fold, dealt = task.opened(federation, number)
+    file = StateFile(place(federation, number, folder), mark(federation, number))
+    with sites(federation, number, engine, workers) as there:
+        watched = Watched(there)
+        predictor = train(federation, watched, file, say, stopped, point)
+    file.drop()
+    return Fitted(predictor, fold, dealt, watched)
+
+
+def train(
+    federation: Federation,
+    there: Sites,
+    file: StateFile | None = None,
+    say: Say | None = None,
+    stopped: Callable[[], bool] | None = None,
+    point: Point | None = None,
+) -> Any:
+    """The federation's predictor, fitted over any ``Sites``; goes on from ``file`` where it holds a state of this."""
+    state = None if file is None else file.load()
+    if state is not None and say is not None:
+        say(0.0, f"going on after round {state[0]}")
+    if federation.secure:
+        there = secured(there, federation)
+    return methods.METHODS[federation.method].fit(there, settings(federation), state, keeper(file, point, stopped), say)
+
+
+def settings(federation: Federation) -> dict[str, Any]:
+    """What the method is told: the file's settings, and what the rest of the file says."""
+    plan = federation.experiment
+    return dict(federation.settings) | {
+        "predictor": federation.predictor, "parameters": dict(plan.parameters.get(federation.predictor, {})),
+        "rounds": federation.rounds, "least": federation.least, "seed": plan.seed, "endpoint": plan.endpoint,
+    }  # fmt: skip
+
+
+def secured(there: Sites, federation: Federation) -> Sites:
+    """The same sites, whose sums are formed by secure aggregation."""
+    from workbench.federated.secure import server
+
+    return server.Secure(there, least=federation.least)
+
+
+@contextlib.contextmanager
+def sites(federation: Federation, number: int = 0, engine: str = "flower", workers: int = WORKERS) -> Iterator[Sites]:
+    """The federation's sites for fold ``number``, by ``engine``; ended on the way out."""
+    if engine == "inline":
+        yield Inline(task.simulated(federation, number), federation.least)
+        return
+    from workbench.federated.simulation.engine import running
+
+    with running(federation, number, _workers(engine, workers)) as there:
+        yield there
+
+
+def _workers(engine: str, workers: int) -> int:
+    if engine not in ENGINES:
+        raise FederationError(f"unknown engine {engine!r}.{nearest(engine, ENGINES)} Known: {', '.join(ENGINES)}.")
+    if workers < 1:
+        raise FederationError(f"workers should be at least 1, found {workers}.")
+    return workers if engine == "ray" else 0
+
+
+@contextlib.contextmanager
+def _kept_up(engine: str, workers: int) -> Iterator[None]:
+    """Ray once for all folds: its start takes longer than many a training."""
+    if engine == "inline" or not _workers(engine, workers):
+        yield
+        return
+    from workbench.federated.simulation.engine import ray_running
+
+    with ray_running(workers):
+        yield
+
+
+def place(federation: Federation, number: int, folder: Path | None = None) -> Path:
+    """The state file of fold ``number``."""
+    return (folder or home.checkpoints()) / f"federation-{mark(federation, number)[:24]}.safetensors"
+
+
+def mark(federation: Federation, number: int) -> str:
+    """SHA-256 of all a training depends on: rows, sites, settings, and the code that asks, answers and fits."""
+    fold, dealt = task.opened(federation, number)
+    told = [fold.study.digest, fold.rule, fold.number, fold.train["row"].to_list(), federation.plain(), dict(dealt)]
+    return hashlib.sha256(json.dumps([*told, _code()], sort_keys=True, default=list).encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    package = Path(__file__).resolve().parents[1]
+    files = [*package.glob("federated/**/*.py"), *package.glob("predictors/*.py"), *package.glob("nn/*.py")]
+    h = hashlib.sha256()
+    for file in sorted(files):
+        h.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return h.hexdigest()
