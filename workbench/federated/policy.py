@@ -13,6 +13,9 @@ Read from a small TOML file at the site; the server never sees it and cannot cha
     secure = true                    # what is only needed as a sum leaves masked (secure aggregation) or not at all
     axes_per_subject = 1.0           # sums along directions: fewer directions than this many for each subject
     alone = false                    # numbers that the server needs of this very site (its own weights) stay here
+    epsilon = 3.0                    # all this site ever tells of its persons costs at most this (differential privacy)
+    delta = 1e-5                     # the probability with which that bound may fail; below one in all its persons
+    honest = 1                       # sites, itself included, whose noise it counts on in a secure sum; 1: its own only
 
 The person is what is protected. Lines or samples of one patient count once.
 """
@@ -57,6 +60,10 @@ class Policy:
     axes_per_subject : sums along directions of the features (a projected Gram matrix) may have fewer directions than
         this many for each subject; as many would show the span of the rows
     alone : True where numbers with decimals may leave that the server needs of this very site
+    epsilon, delta : the privacy budget of a person over all runs together (``gate.budget``). Above 0, exact answers
+        are refused and noisy ones are charged; 0.0 sets no bound
+    honest : fewest sites of a secure sum, itself included, that it trusts to add their share of the noise; with 1 it
+        adds all of the noise itself and trusts nobody
     """
 
     allowed: tuple[str, ...] = ("*",)
@@ -70,6 +77,9 @@ class Policy:
     axes_per_subject: float = 1.0
     secure: bool = False
     alone: bool = True
+    epsilon: float = 0.0
+    delta: float = 1e-5
+    honest: int = 1
 
     def permit(self, purpose: str, rows: int) -> None:
         """Raise PolicyError where the purpose is not allowed or rests on too few rows."""
@@ -117,6 +127,8 @@ def of(given: Mapping[str, Any], where: str = "policy") -> Policy:
         if key not in known:
             raise PolicyFileError(f"{where}: unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")
         told[key] = _typed(where, key, value, known[key])
+    if not 0 < told.get("delta", Policy.delta) < 1:
+        raise PolicyFileError(f"{where}: delta should be above 0 and below 1, found {told['delta']}.")
     asked = [*rooms.names(ASKED), "*"]
     for purpose in told.get("allowed", ()):
         if purpose not in asked:

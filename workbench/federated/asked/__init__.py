@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workbench.federated.messages import Value
+from workbench.federated.private.accounting import Release
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Leaves:
     summed : True where the server needs nothing but the sum over sites, so that secure aggregation may hide each part
     values : names of plain values that may leave
     rows : False where not even the number of training rows behind the answer is told
+    unlike : names of arrays whose shape is each site's own, so that another shape than the others' is no fault
     """
 
     arrays: Mapping[str, str]
     summed: bool
     values: tuple[str, ...] = ()
     rows: bool = True
+    unlike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Answer:
     quantity : what is summed ("expression", "ln_ic50 by treatment"), where one purpose has several: only answers about
         the same quantity can be subtracted from each other
     masked : True once secure aggregation has hidden the arrays
+    releases : the noise in it, against the unit's sensitivity (``private.accounting``); None where it is not private.
+        How many rows are behind a private answer is not told
+    together : sites of a sum among which that noise is shared; with more than 1 it leaves masked, or not at all
     """
 
     rows: int
@@ -53,6 +59,8 @@ class Answer:
     behind: np.ndarray | None = None
     quantity: str = ""
     masked: bool = False
+    releases: tuple[Release, ...] | None = None
+    together: int = 1
 
 
 def described(leaves: Leaves, name: str) -> str | None:
