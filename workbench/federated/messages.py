@@ -71,10 +71,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What came back from one Ask: ``replies`` by site name, in order, and ``lost``: {site: why it has none}."""
+    """What came back from one Ask: ``replies`` by site name, in order, and ``lost``: {site: why it has none}.
+
+    ``dropped`` names those of ``lost`` that did answer, with something that cannot be (``robust.updates``).
+    """
 
     replies: tuple[Reply, ...]
     lost: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -57,6 +57,7 @@ class Federation:
     least : fewest sites whose answers a round may rest on; with fewer it stops
     timeout_s : longest wait for one site's answer [s]
     secure : sums by secure aggregation, so that no site's part is seen
+    most_share : most of all sites' training rows that one site may claim; one that claims more is dropped by name
     settings : of the method
     arms : what is trained beside it, to be compared in each site: "alone", "pooled"
     gated : True where each answer passes a site's whole gate, ledger and checks for rows included, as at a real site
@@ -70,6 +71,7 @@ class Federation:
     least: int = 2
     timeout_s: float = 600.0
     secure: bool = False
+    most_share: float = 1.0
     gated: bool = False
     arms: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -167,7 +169,7 @@ def _method(where: str, told: Any, predictors: Any) -> str:
 def _typed(where: str, plan: Experiment, own: dict[str, Any]) -> Federation:
     where = f"{where}: [federation]"
     kinds: dict[str, tuple[type, ...]] = {"rounds": (int,), "least": (int,), "timeout_s": (int, float),
-                                          "secure": (bool,)}  # fmt: skip
+                                          "secure": (bool,), "most_share": (int, float)}  # fmt: skip
     kinds |= dict.fromkeys(("sites", "settings", "policy"), (dict,)) | {"gated": (bool,), "arms": (list, tuple)}
     for key, kind in kinds.items():
         if key in own and (not isinstance(own[key], kind) or (isinstance(own[key], bool) and bool not in kind)):
@@ -175,6 +177,8 @@ def _typed(where: str, plan: Experiment, own: dict[str, Any]) -> Federation:
     for key in ("rounds", "least", "timeout_s"):
         if key in own and own[key] < 1:
             raise FederationError(f"{where}: {key} should be at least 1, found {own[key]}.")
+    if not 0 < own.get("most_share", 1.0) <= 1:
+        raise FederationError(f"{where}: most_share should be above 0, at most 1; found {own['most_share']}.")
     _sites(f"{where[:-1]}.sites]", own.get("sites", {}))
     try:
         policies.of(own.get("policy", {}), f"{where[:-1]}.policy]")

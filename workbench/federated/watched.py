@@ -12,6 +12,7 @@ import polars as pl
 
 from workbench import tables
 from workbench.federated.messages import Ask, Gathered
+from workbench.federated.robust.updates import Noted
 from workbench.federated.sites import Sites
 
 
@@ -34,12 +35,14 @@ class Watched:
     Attributes
     ----------
     exchanges : what passed, in order; bytes are those of the arrays, of one site's ask and of each site's reply
-    heard : called with each exchange as it ends; None for none
+    noted : answers that the checks dropped or flagged, in order (``robust.updates``)
+    heard : called with each exchange as it ends, and each Noted as it comes; None for none
     """
 
-    def __init__(self, sites: Sites, heard: Callable[[Exchange], None] | None = None) -> None:
+    def __init__(self, sites: Sites, heard: Callable[[Exchange | Noted], None] | None = None) -> None:
         self.sites, self.heard = sites, heard
         self.exchanges: list[Exchange] = []
+        self.noted: list[Noted] = []
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,15 +66,26 @@ class Watched:
         return sum(e.seconds for e in self.exchanges)
 
     def rounds(self) -> pl.DataFrame:
-        """``tables.FEDERATION_ROUNDS``: one row an exchange and site (its name is the purpose), one a figure."""
+        """``tables.FEDERATION_ROUNDS``: one row an exchange and site (its name is the purpose), one a figure.
+
+        What the checks dropped or flagged has a row of its own, ``name`` being which of the two.
+        """
         rows: list[tuple[Any, ...]] = []
         for e in self.exchanges:
             for site in sorted({*e.nbytes, *e.lost}):
                 rows.append((e.round, site, e.purpose, None, None, e.nbytes.get(site), e.seconds, e.lost.get(site)))
             for site, figures in sorted(e.figures.items()):
                 rows += [(e.round, site, name, value, None, None, None, None) for name, value in figures.items()]
+        for n in dict.fromkeys(self.noted):  # an ask that was repeated has the same answer to it
+            rows.append((n.round, n.site, n.kind, None, None, None, None, f"{n.kind}: {n.purpose}: {n.why}"))
         schema = dict(tables.FEDERATION_ROUNDS.columns)
         return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_ROUNDS)
+
+    def note(self, what: Noted) -> None:
+        """Take down what the checks said of one answer."""
+        self.noted.append(what)
+        if self.heard is not None:
+            self.heard(what)
 
     def _note(self, ask: Ask, gathered: Gathered, seconds: float) -> None:
         figures = {

@@ -15,6 +15,7 @@ LEAVES = Leaves(
     arrays={"bits": "fingerprint bits by treatment (T, b)", "known": "is the structure known? (T,)"},
     summed=False,
     values=("bits",),
+    unlike=("bits",),  # a site without structures has no columns
 )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from workbench.federated.robust.updates import Noted
 from workbench.federated.watched import Exchange
 
 
@@ -23,12 +24,13 @@ class Journal:
 
     Attributes
     ----------
-    exchanges, points : what an earlier process of the same training wrote; points are (round, {figure: value})
+    exchanges, noted, points : what an earlier process of the same training wrote; points are (round, {figure: value})
     """
 
     def __init__(self, path: Path, mark: str, fresh: bool) -> None:
         self.path = path
         self.exchanges: list[Exchange] = []
+        self.noted: list[Noted] = []
         self.points: list[tuple[int, dict[str, float]]] = []
         lines = [] if fresh or not path.is_file() else path.read_text(encoding="utf-8").splitlines()
         told = [t for line in lines if (t := _line(line)) is not None]
@@ -41,11 +43,12 @@ class Journal:
             with path.open("ab") as stream:
                 stream.write(b"\n")
         self.exchanges = [Exchange(**t["exchange"]) for t in told if "exchange" in t]
+        self.noted = [Noted(**t["noted"]) for t in told if "noted" in t]
         self.points = [(t["round"], t["figures"]) for t in told if "figures" in t]
 
-    def exchange(self, what: Exchange) -> None:
-        """Write down one exchange."""
-        self._add({"exchange": asdict(what)})
+    def add(self, what: Exchange | Noted) -> None:
+        """Write down one exchange, or what the checks said of one answer."""
+        self._add({"exchange" if isinstance(what, Exchange) else "noted": asdict(what)})
 
     def point(self, number: int, figures: Mapping[str, float]) -> None:
         """Write down the figures of a round; on return the disk has them."""

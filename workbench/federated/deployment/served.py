@@ -14,6 +14,7 @@ import polars as pl
 from workbench import runs, tables
 from workbench.federated.deployment.journal import Journal
 from workbench.federated.keys import Allowed
+from workbench.federated.robust.updates import Noted
 from workbench.federated.simulation import simulate
 from workbench.federated.sites import Sites
 from workbench.federated.spec import Federation
@@ -49,12 +50,17 @@ def record(
         parameters = dict(plan.parameters.get(name, {})) | {"method": federation.method, "seed": plan.seed}
         with parent.child(name, plan.numbers[0], parameters) as child:
 
-            def heard(exchange: Exchange) -> None:
-                journal.exchange(exchange)
-                say(_said(exchange))
+            def heard(what: Exchange | Noted) -> None:
+                journal.add(what)
+                say(
+                    _said(what)
+                    if isinstance(what, Exchange)
+                    else f"round {what.round}, {what.site} {what.kind}: {what.why}"
+                )
 
             watched = Watched(sites, heard)
             watched.exchanges += journal.exchanges
+            watched.noted += journal.noted
             for step, values in journal.points:
                 child.metrics(values, step)
 
@@ -79,7 +85,7 @@ def record(
 
 def _mark(federation: Federation, allowed: Sequence[Allowed]) -> str:
     """SHA-256 of what a state depends on: what is trained, by whom, and the code."""
-    told = [federation.plain(), sorted(a.fingerprint for a in allowed), simulate._code()]
+    told = [federation.plain(), sorted(a.fingerprint for a in allowed), simulate.code()]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
@@ -98,10 +104,12 @@ def _costs(watched: Watched) -> pl.DataFrame:
     for e in watched.exchanges:
         for site in {*e.nbytes, *e.lost}:
             by.setdefault(site, []).append(e)
+    dropped = {(n.site, n.round, n.purpose) for n in watched.noted if n.kind == "dropped"}
     rows = [
         (
             site, None, None, None, sum(e.nbytes.get(site, 0) for e in part), sum(site in e.nbytes for e in part),
-            len({e.round for e in part if site in e.nbytes}), sum(site in e.lost for e in part),
+            len({e.round for e in part if site in e.nbytes}),
+            sum(site in e.lost for e in part) + sum(s == site for s, _, _ in dropped),
         )
         for site, part in sorted(by.items())
     ]  # fmt: skip

@@ -1,10 +1,14 @@
 """What comes in is checked before anything is averaged: each reply is accepted, dropped with a reason, or flagged.
 
     dropped   another purpose or round (stale, replayed), another schema, missing or unasked-for arrays, another shape
-              or dtype, a number that is not finite, rows that are not positive or more than the site said at the start,
-              an unknown name, the same name twice
+              or dtype, a number that is not finite, rows that are not positive or more than the site said at the start
+              (in its schema, or when first asked), a share of all rows that is not its rows', or above a cap, or that
+              makes all shares more than 1, an unknown name, the same name twice
     flagged   a length far from the others' (robust z), a direction opposite to the others' median, the very numbers of
               an earlier round in answer to another question; also dropped where ``drop_flagged``
+
+Over secure sums no part is seen: a site refuses to mask what is not finite, which names it, and of the sum it is checked
+that it is finite and that rows and shares agree; else the round ends with ``HiddenFault``, as nobody can tell whose.
 
 What no check here can see: values changed within the spread of the honest (labels mirrored at a site, a little is
 enough, a back door), a number of rows that was a lie from the start (so a site's share is capped: ``shares``), fewer
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,6 +38,12 @@ CHANGE = "change"  # arrays whose names begin so are what a site changes; where 
 COUNTED = ("rows", "subjects", "share")  # arrays that count something
 SAMPLED = 4096  # numbers of an array that a digest is of
 FEW = 4  # fewer replies than this have no "others" to be far from
+SCHEMA = "schema"  # the ask in which a site says how many rows it has
+OFF = 1e-6  # by which shares may miss what rows say
+
+
+class HiddenFault(ValueError):
+    """A secure sum cannot be right; which site's part is wrong cannot be told, as parts are hidden."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,8 @@ class Checks:
     dtypes : {array: dtype name} or None: what most replies have
     rows : {site: most rows it may claim}; without it, ``Checked`` holds a site to what it first claimed when
         asked for the same (purpose, modality, treatments)
+    said : {site: training rows it said it has}: no answer may rest on more; ``Checked`` adds what schemas say
+    most_share : most of all sites' rows that one site may claim, from 0 to 1
     compare : judge replies by each other (lengths, directions); for updates, not for sums of unlike sites
     drop_flagged : drop what is flagged too
     """
@@ -53,6 +65,8 @@ class Checks:
     shapes: Mapping[str, tuple[int, ...]] | None = None
     dtypes: Mapping[str, str] | None = None
     rows: Mapping[str, int] = field(default_factory=dict)
+    said: Mapping[str, int] = field(default_factory=dict)
+    most_share: float = 1.0
     compare: bool = True
     drop_flagged: bool = False
 
@@ -80,9 +94,11 @@ def examine(ask: Ask, replies: Sequence[Reply], checks: Checks | None = None, kn
     dropped: dict[str, str] = {}
     for reply in replies:
         why = "answered twice under one name" if reply.site in twice else None
-        why = why or _about(ask, reply, known) or _content(reply, whole, checks, leaves.rows)
+        why = why or _about(ask, reply, known) or _content(reply, whole, checks, leaves)
+        why = why or _claims(ask, reply, checks, leaves.rows)
         if why:
             dropped[reply.site] = why
+    dropped |= _together(ask, [r for r in replies if r.site not in dropped], checks)
     accepted = [r for r in replies if r.site not in dropped]
     flagged = compared(ask, accepted) if checks.compare else {}
     if checks.drop_flagged:
@@ -107,10 +123,11 @@ def _about(ask: Ask, reply: Reply, known: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True)
 class _Majority:
-    """Names, shapes and dtypes that are right: told, else those of most replies."""
+    """Names, shapes and dtypes that are right: told, else those of most replies; ``split`` has as many for another."""
 
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
+    split: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, replies: Sequence[Reply], checks: Checks, leaves: Leaves) -> _Majority:
@@ -119,20 +136,24 @@ class _Majority:
             for name, a in reply.arrays.items():
                 if described(leaves, name) is not None:
                     votes.setdefault(name, Counter())[(a.shape, a.dtype.name)] += 1
-        names = [n for n, c in votes.items() if 2 * c.total() > len(replies)]
+        names = [n for n, c in votes.items() if 2 * c.total() >= len(replies)]
         top = {n: votes[n].most_common(1)[0][0] for n in names}
         shapes = {n: s for n, (s, _) in top.items()} if checks.shapes is None else dict(checks.shapes)
         dtypes = {n: d for n, (_, d) in top.items()} | dict(checks.dtypes or {})
-        return cls(shapes, dtypes)
+        first = {n: [count for _, count in votes[n].most_common(2)] for n in names}
+        split = {n for n, c in first.items() if len(c) > 1 and c[0] == c[1] and n not in leaves.unlike}
+        return cls(shapes, dtypes, frozenset(split if checks.shapes is None else ()))
 
 
-def _content(reply: Reply, whole: _Majority, checks: Checks, rows_told: bool) -> str | None:
+def _content(reply: Reply, whole: _Majority, checks: Checks, leaves: Leaves) -> str | None:
     if missing := sorted(set(whole.shapes) - set(reply.arrays)):
         return f"array {missing[0]!r} is missing"
     if extra := sorted(set(reply.arrays) - set(whole.shapes)):
         return f"array {extra[0]!r} was not asked for"
     for name, a in sorted(reply.arrays.items()):
-        if a.shape != whole.shapes[name]:
+        if name in whole.split:
+            return f"{name!r} is {a.dtype.name} {a.shape}; as many sites sent another, so which is right cannot be told"
+        if a.shape != whole.shapes[name] and name not in leaves.unlike:
             return f"{name!r} has shape {a.shape}; {whole.shapes[name]} was expected"
         if name in whole.dtypes and a.dtype.name != whole.dtypes[name]:
             return f"{name!r} is {a.dtype.name}; {whole.dtypes[name]} was expected"
@@ -144,12 +165,54 @@ def _content(reply: Reply, whole: _Majority, checks: Checks, rows_told: bool) ->
     for name in COUNTED:
         if name in reply.arrays and (reply.arrays[name] < 0).any():
             return f"{name!r} has negative numbers"
-    if reply.rows <= 0 and rows_told:
-        return f"claims {reply.rows} rows"
-    most = checks.rows.get(reply.site)
-    if most is not None and reply.rows > most:
-        return f"claims {reply.rows} rows; {most} were said at the start"
     return None
+
+
+def _claims(ask: Ask, reply: Reply, checks: Checks, told: bool) -> str | None:
+    """Can so many rows, and such a share of all, be?"""
+    if not told:
+        return None
+    if reply.rows <= 0:
+        return f"claims {reply.rows} rows"
+    if (most := checks.rows.get(reply.site)) is not None and reply.rows > most:
+        return f"claims {reply.rows} rows; {most} were said at the start"
+    if (most := checks.said.get(reply.site)) is not None and reply.rows > most:
+        return f"claims {reply.rows} rows; its schema said {most}"
+    counted = int(np.sum(reply.arrays["rows"])) if "rows" in reply.arrays else reply.rows
+    if counted > reply.rows or (ask.purpose == SCHEMA and counted != reply.rows):
+        return f"counts {counted} rows in an answer that rests on {reply.rows}"
+    if (share := _share(reply)) is not None and (of := _all_rows(ask)) is not None:
+        if abs(share - reply.rows / of) > OFF:
+            return f"claims a share of {share:.6g}; its {reply.rows} rows are {reply.rows / of:.6g} of all"
+        if share > checks.most_share + OFF:
+            return f"claims a share of {share:.6g}; no site may have more than {checks.most_share:g}"
+    return None
+
+
+def _together(ask: Ask, replies: Sequence[Reply], checks: Checks) -> dict[str, str]:
+    """{site: reason} of claims that only all of them together show to be impossible."""
+    if ask.purpose == SCHEMA and checks.most_share < 1:
+        said = dict(checks.said) | {r.site: r.rows for r in replies}
+        cap, whole = checks.most_share, sum(said.values())
+        over = [r for r in replies if len(said) > 1 and r.rows > (cap + OFF) * whole]
+        return {r.site: f"claims {r.rows} of {whole} rows; no site may have more than {cap:g} of all" for r in over}
+    claimed = {r.site: s for r in replies if (s := _share(r)) is not None}
+    if checks.said and _all_rows(ask) is not None and (whole := sum(claimed.values())) > 1 + OFF * len(claimed):
+        new = [s for s in claimed if s not in checks.said]  # of the others rows, and so shares, are known
+        return {s: f"never said its rows, and with it the sites' shares are {whole:.6g} of all" for s in new}
+    return {}
+
+
+def _share(reply: Reply) -> float | None:
+    """The share of all rows that a reply claims."""
+    share = reply.arrays.get("share")
+    return float(share.ravel()[0]) if share is not None and share.size == 1 else None
+
+
+def _all_rows(ask: Ask) -> int | None:
+    """The rows of all sites that shares are shares of, as the ask says them."""
+    rows = ask.values.get("rows")
+    return rows if isinstance(rows, int) and rows > 0 else None
 
 
 def changes(ask: Ask, reply: Reply) -> dict[str, np.ndarray]:
@@ -171,10 +234,13 @@ def _moves(ask: Ask, name: str, array: np.ndarray) -> bool:
 
 
 def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
-    """{site: reason} of replies unlike the others: in length (robust z of its logarithm), or in direction."""
+    """{site: reason} of replies unlike the others: in length (robust z of its logarithm), or in direction.
+
+    A change that was sent times the site's share is compared without it: a small site is not a short one.
+    """
     if len(replies) < FEW:
         return {}
-    moved = [changes(ask, r) for r in replies]
+    moved = [{k: a / (_share(r) or 1.0) for k, a in changes(ask, r).items()} for r in replies]
     if not moved[0] or any(set(m) != set(moved[0]) for m in moved):
         return {}
     flagged: dict[str, str] = {}
@@ -238,17 +304,27 @@ class Checked:
     checks : what to hold replies to; counts said at the start are remembered here, site by site
     least : fewest sites left after the checks; fewer raise TooFewSites
     hidden : ``total`` of the transport hides each site's part (secure aggregation): only its sum can be checked there
+    heard : called with each Noted; None for none
 
     Attributes
     ----------
     noted : list of Noted, in order: everything dropped or flagged so far
     """
 
-    def __init__(self, sites: Sites, checks: Checks | None = None, least: int = 1, hidden: bool = False) -> None:
+    def __init__(
+        self,
+        sites: Sites,
+        checks: Checks | None = None,
+        least: int = 1,
+        hidden: bool = False,
+        heard: Callable[[Noted], None] | None = None,
+    ) -> None:
         self.sites, self.checks, self.least, self.hidden = sites, checks or Checks(), least, hidden
+        self.heard = heard
         self.noted: list[Noted] = []
         self._rows: dict[tuple, dict[str, int]] = {}
-        self._told: dict[tuple[str, str], dict[str, str]] = {}
+        self._said = dict(self.checks.said)
+        self._told: dict[tuple[str, str], dict[str, tuple[str, int]]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -264,22 +340,35 @@ class Checked:
         """Sums over checked replies; where parts are hidden, the sum itself has to be finite and shaped as told."""
         least = max(least, self.least)
         if not self.hidden:
-            # sums of unlike sites differ in length and direction by right
-            gathered = self._judge(ask, self.sites.ask(ask), compare=False)
+            # sums of unlike sites differ in length and direction by right; what a training changes does not
+            moves = any(name.startswith(CHANGE) for name in rooms.load(ASKED, ask.purpose).LEAVES.arrays)
+            gathered = self._judge(ask, self.sites.ask(ask), compare=moves)
             enough(ask, gathered, least)
             return add(ask, gathered), gathered
         sums, gathered = self.sites.total(ask, least)
         enough(ask, gathered, least)
+        if why := self._impossible(ask, sums, gathered):
+            who = ", ".join(r.site for r in gathered.replies)
+            raise HiddenFault(
+                f"{ask.purpose!r}, round {ask.round}: {why}. Which of {who} it was cannot be told: their "
+                "parts are hidden. The round is given up; without secure sums the site would be named."
+            )
+        return sums, gathered
+
+    def _impossible(self, ask: Ask, sums: Mapping[str, np.ndarray], gathered: Gathered) -> str | None:
+        """Why a sum of hidden parts cannot be right; None where nothing speaks against it."""
         for name, a in sums.items():
             if not np.isfinite(a).all():
-                raise ValueError(
-                    f"the sum of {name!r} over {[r.site for r in gathered.replies]} is not finite; parts are hidden."
-                )
+                return f"the sum of {name!r} is not finite"
             if self.checks.shapes is not None and a.shape != self.checks.shapes.get(name):
-                raise ValueError(
-                    f"the sum of {name!r} has shape {a.shape}; {self.checks.shapes.get(name)} was expected."
-                )
-        return sums, gathered
+                return f"the sum of {name!r} has shape {a.shape}; {self.checks.shapes.get(name)} was expected"
+        took, rows = [r.site for r in gathered.replies], gathered.rows
+        if all(site in self._said for site in took) and rows > (most := sum(self._said[site] for site in took)):
+            return f"the sum rests on {rows} rows; the schemas of these sites said {most}"
+        if "share" in sums and (of := _all_rows(ask)) is not None and rows > 0:
+            if abs((share := float(sums["share"].sum())) - rows / of) > OFF * len(took):
+                return f"the sites' shares sum to {share:.6g}; their {rows} rows are {rows / of:.6g} of all"
+        return None
 
     def flagged(self, number: int) -> list[str]:
         """Sites flagged in that round."""
@@ -289,7 +378,8 @@ class Checked:
         # another modality or other treatments have other rows behind them, by right
         about = tuple((k, str(v)) for k, v in sorted(ask.values.items()) if isinstance(v, str | list))
         held = self._rows.setdefault((ask.purpose, about), dict(self.checks.rows))
-        checks = replace(self.checks, rows=held, drop_flagged=False)  # dropped below, with all reasons together
+        # flagged ones are dropped below, with all reasons together
+        checks = replace(self.checks, rows=held, said=self._said, drop_flagged=False)
         if compare is not None:
             checks = replace(checks, compare=compare and checks.compare)
         verdict = examine(ask, gathered.replies, checks, self.names)
@@ -301,10 +391,15 @@ class Checked:
             dropped |= flagged
             accepted = [r for r in accepted if r.site not in flagged]
         for kind, told in (("flagged", flagged), ("dropped", dropped)):
-            self.noted += [Noted(ask.purpose, ask.round, site, kind, why) for site, why in sorted(told.items())]
+            for site, why in sorted(told.items()):
+                self.noted.append(Noted(ask.purpose, ask.round, site, kind, why))
+                if self.heard is not None:
+                    self.heard(self.noted[-1])
         for reply in accepted:
             held.setdefault(reply.site, reply.rows)
-        return Gathered(tuple(accepted), dict(gathered.lost) | dropped)
+            if ask.purpose == SCHEMA:
+                self._said.setdefault(reply.site, reply.rows)
+        return Gathered(tuple(accepted), dict(gathered.lost) | dropped, tuple(sorted(dropped)))
 
     def _again(self, ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
         """The very numbers of before in answer to another question: a replay with a new round on it."""
@@ -315,7 +410,8 @@ class Checked:
             if not floats:
                 continue
             before = self._told.setdefault((ask.purpose, r.site), {})
-            if before.setdefault(_digest(floats), question) != question:
+            asked, number = before.setdefault(_digest(floats), (question, ask.round))
+            if asked != question and number != ask.round:  # within a round the plan may come along the second time
                 told[r.site] = "the very numbers of an earlier round, to another question"
         return told
 

@@ -114,7 +114,7 @@ class _Total:
         together = int(sums.pop(site_side.ROWS))
         ask, names = self.asked, sorted(talk.names[i] for i in there)
         replies = tuple(Reply(n, ask.purpose, ask.round, values=self.last.get(n, {})) for n in names)
-        return sums, Summed(replies, dict(self.lost), together)
+        return sums, Summed(replies, dict(self.lost), together=together)
 
     # --- the four asks -----------------------------------------------------------------------------------------------
 

@@ -71,14 +71,21 @@ def _fold(
     training, test = fold.train["row"].to_numpy(), fold.test["row"].to_numpy()
     told = dict(plan.parameters.get(name, {})) | {"method": federation.method, "seed": plan.seed}
     with parent.child(name, number, told, training=training, test=test) as child:
-        made = train(number, say, lambda step, values: child.metrics(_figures(values), step))
+        told_by_round: list[tuple[int, str, float]] = []
+
+        def point(step: int, values: Mapping[str, Value]) -> None:
+            told_by_round.extend((step, name, value) for name, value in _figures(values).items())
+            child.metrics(_figures(values), step)
+
+        made = train(number, say, point)
         base = predict.baseline(fold)
         answer = score.unseal(predict.predictions(made.predictor, fold, base), fold)
         child.metrics(_scored(answer))
         told_apart = pl.concat([arms.of("federated", answer, dealt), *_arms(federation, fold, dealt, base, say)])
         example = fold.test.select("subject", "treatment").head(5)
         child.model(name, made.predictor.config(), made.predictor.arrays(), example)
-        rounds = pl.concat([made.watched.rounds(), _set_aside(made.predictor)])
+        whole = _whole(getattr(made.predictor, "points_", None) or told_by_round)
+        rounds = pl.concat([made.watched.rounds(), whole, _set_aside(made.predictor)])
         made_tables = {
             "PREDICTIONS": pl.concat([answer, *_naive(federation, fold, base)]), "FEDERATION_ROUNDS": rounds,
             "FEDERATION_PREDICTIONS": told_apart, "FEDERATION_COSTS": _costs(fold, dealt, rounds),
@@ -88,6 +95,13 @@ def _fold(
             _site(parent, federation, number, site, answer.filter(pl.col("subject").is_in(subjects)), rounds)
         child.tag({runs.MARK: mark})
     return made_tables
+
+
+def _whole(points: list[tuple[int, str, float]]) -> pl.DataFrame:
+    """FEDERATION_ROUNDS rows of the federation's own figures: (round, name, value) each."""
+    rows = [(step, None, name, value, None, None, None, None) for step, name, value in points]
+    schema = dict(tables.FEDERATION_ROUNDS.columns)
+    return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_ROUNDS)
 
 
 def _set_aside(predictor: Any) -> pl.DataFrame:
@@ -113,6 +127,7 @@ def _arms(federation: Federation, fold: Any, dealt: Any, base: pl.Series, say: S
 def _costs(fold: Any, dealt: Any, rounds: pl.DataFrame) -> pl.DataFrame:
     """``tables.FEDERATION_COSTS``: what each site brought and sent, and how often it had no part."""
     asked = rounds.filter(pl.col("site").is_not_null() & (pl.col("bytes").is_not_null() | pl.col("lost").is_not_null()))
+    asked = asked.filter(pl.col("name").cast(pl.String) != "flagged")  # told apart, and taken part all the same
     rows = []
     for site, subjects in dealt.items():
         own = asked.filter(pl.col("site").cast(pl.String) == site)

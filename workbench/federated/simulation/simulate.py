@@ -21,9 +21,10 @@ from typing import Any
 from workbench import home
 from workbench.federated import methods, task
 from workbench.federated.messages import Value
+from workbench.federated.robust.updates import Checked, Checks
 from workbench.federated.sites import Inline, Sites
 from workbench.federated.spec import Federation, FederationError
-from workbench.federated.state import StateFile, keeper
+from workbench.federated.state import State, StateFile, keeper
 from workbench.federated.watched import Watched
 from workbench.splits import Fold
 from workbench.text import nearest
@@ -109,13 +110,27 @@ def train(
     stopped: Callable[[], bool] | None = None,
     point: Point | None = None,
 ) -> Any:
-    """The federation's predictor, fitted over any ``Sites``; goes on from ``file`` where it holds a state of this."""
+    """The federation's predictor, fitted over any ``Sites``; goes on from ``file`` where it holds a state of this.
+
+    Whatever comes in passes ``robust.updates.Checked`` first; what that noted is told to ``there`` where it is Watched.
+    """
     state = None if file is None else file.load()
     if state is not None and say is not None:
         say(0.0, f"going on after round {state[0]}")
+    note = there.note if isinstance(there, Watched) else None
     if federation.secure:
         there = secured(there, federation)
-    return methods.METHODS[federation.method].fit(there, settings(federation), state, keeper(file, point, stopped), say)
+    checks = Checks(said=_said(state), most_share=federation.most_share)
+    # how few are enough is the method's to say: an ask that everyone may refuse is one too
+    sites = Checked(there, checks, least=0, hidden=federation.secure, heard=note)
+    return methods.METHODS[federation.method].fit(sites, settings(federation), state, keeper(file, point, stopped), say)
+
+
+def _said(state: State | None) -> dict[str, int]:
+    """Rows of each site as it said before round one, of a training that is gone on with."""
+    if state is None or not (plan := state[2].get("plan")):
+        return {}
+    return {str(s): int(n) for s, n in json.loads(str(plan))["rows"].items()}
 
 
 def settings(federation: Federation) -> dict[str, Any]:
@@ -175,11 +190,12 @@ def mark(federation: Federation, number: int) -> str:
     """SHA-256 of all a training depends on: rows, sites, settings, and the code that asks, answers and fits."""
     fold, dealt = task.opened(federation, number)
     told = [fold.study.digest, fold.rule, fold.number, fold.train["row"].to_list(), federation.plain(), dict(dealt)]
-    return hashlib.sha256(json.dumps([*told, _code()], sort_keys=True, default=list).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*told, code()], sort_keys=True, default=list).encode()).hexdigest()
 
 
 @cache
-def _code() -> str:
+def code() -> str:
+    """SHA-256 of the files that ask, answer and fit: a state is gone on with by the same ones only."""
     package = Path(__file__).resolve().parents[1]
     files = [*package.glob("federated/**/*.py"), *package.glob("predictors/*.py"), *package.glob("nn/*.py")]
     h = hashlib.sha256()
