@@ -17,13 +17,13 @@ from tests import toy
 from workbench import predict, predictors, score, train
 from workbench.batches import SubjectLoader
 from workbench.federated import sharing
-from workbench.federated.asked import network_round
 from workbench.federated.gate import outgoing as gate
 from workbench.federated.messages import Ask, Gathered
 from workbench.federated.network import fit as network
 from workbench.federated.network import local as _network_local
 from workbench.federated.network import personal
 from workbench.federated.network.module import one_cycle, set_weights, weights
+from workbench.federated.network.training import seed_of
 from workbench.federated.robust import rules as robust
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, Sites, TooFewSites
@@ -99,13 +99,13 @@ def test_weights_are_those_of_a_plain_fedavg_loop(fold: Fold, kept: Any) -> None
         for site, x in zip(sites, local, strict=True):
             module = x.module(sigma)
             set_weights(module, shared)
-            seed = network_round._seed(0, site.name)
+            seed = seed_of(0, site.name)
             data = x.rows(offset, sigma)
             loader = SubjectLoader(data, 8, seed)
             loader.order = partial(lambda own, first, e: own(first + e), loader.order, 2 * number)  # type: ignore[method-assign]
             steps = 2 * len(loader)
             module.begin(number * steps, 3 * steps)
-            torch.manual_seed(network_round._seed(seed, str(number)))
+            torch.manual_seed(seed_of(seed, str(number)))
             train.run_lightning(module, loader, epochs=2, survive=train.Survive(None), accelerator="cpu")
             after.append(weights(module))
         shared = {k: sum(n * w[k] for n, w in zip(rows, after, strict=True)) / rows.sum() for k in shared}
@@ -127,7 +127,7 @@ def test_one_site_with_a_kept_optimiser_is_plain_training(fold: Fold) -> None:
     plain.register_buffer("structure", torch.from_numpy(local.plan.structure), persistent=False)
     plain.sigma_ = model.sigma_
     rows = local.rows(model.closed_.offset.numpy().astype(np.float64), model.sigma_)
-    loader = SubjectLoader(rows, 8, network_round._seed(0, "site 1"))
+    loader = SubjectLoader(rows, 8, seed_of(0, "site 1"))
     train.run_lightning(plain, loader, epochs=3, survive=train.Survive(None), accelerator="cpu")
     for k, w in weights(plain).items():
         np.testing.assert_allclose(weights(model)[k], w, atol=2e-6, err_msg=k)

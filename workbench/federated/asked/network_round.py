@@ -8,17 +8,14 @@ seen.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
-import torch
 
-from workbench import train
 from workbench.federated.asked import Answer, Leaves
 from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 from workbench.federated.network import local as _network_local
-from workbench.federated.network.module import RoundLoader, set_weights, weights
+from workbench.federated.network.module import set_weights, weights
+from workbench.federated.network.training import trained
 
 PLAIN = (
     "How the weights of the shared network change when it is trained on the site's rows for a few epochs, times the "
@@ -52,19 +49,9 @@ def answer(site, ask: Ask) -> Answer:
     set_weights(module, shared | local.own)
     rows = local.rows(ask.arrays["offset"], sigma)
     miss = local.held_out(module) - rows.target.numpy()
-    epochs, number, seed = (
-        int(_rows.number(ask, "epochs")),
-        int(_rows.number(ask, "number")),
-        _seed(int(module.params["seed"]), site.name),
-    )
-    loader = RoundLoader(rows, module.params["subjects"], seed, first=number * epochs)
-    steps = len(loader) * epochs
+    number = int(_rows.number(ask, "number"))
     kept = local.optimizer if ask.values["keep_optimizer"] and local.trained == number - 1 else None
-    module.begin(number * steps, int(_rows.number(ask, "rounds")) * steps, _rows.number(ask, "proximal"), kept)
-    module.train()  # predicting left it in evaluation mode, and the trainer keeps what it finds
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(seed, str(number)))
-        train.run_lightning(module, loader, epochs=epochs, survive=train.Survive(None), accelerator="cpu")
+    trained(module, rows, ask, site.name, kept)
     after = weights(module)
     local.own = {k: a for k, a in after.items() if k.startswith(own)} if own else {}
     local.optimizer, local.trained = (module.optimizer_.state_dict() if ask.values["keep_optimizer"] else None), number
@@ -81,7 +68,3 @@ def answer(site, ask: Ask) -> Answer:
     local.answered = (digest, arrays)
     return Answer(local.train.height, arrays, behind=local.behind)
 
-
-def _seed(seed: int, name: str) -> int:
-    """A seed of its own for each name, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()[:4], "big")
