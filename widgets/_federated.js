@@ -60,11 +60,16 @@ export function paid(header, verdict, all) {
   ];
 }
 
-/** Figures by name that have values: [{name, unit, index}], the federation's own first where it has some. */
+/** Figures told in at least two rounds: [{name, unit, index}], the federation's own first. One point is no curve. */
 export function figures({ header, columns: c }) {
-  const seen = new Set();
-  for (let i = 0; i < c.round.length; i++) if (Number.isFinite(c.value[i])) seen.add(c.name[i]);
-  return header.names.map((name, index) => ({ name, index, unit: header.units[index] })).filter((f) => seen.has(f.index));
+  const seen = new Map(), own = new Set();
+  for (let i = 0; i < c.round.length; i++) {
+    if (!Number.isFinite(c.value[i])) continue;
+    seen.set(c.name[i], (seen.get(c.name[i]) || new Set()).add(c.round[i]));
+    if (c.site[i] < 0) own.add(c.name[i]);
+  }
+  const all = header.names.map((name, index) => ({ name, index, unit: header.units[index] })).filter((f) => seen.get(f.index)?.size > 1);
+  return [...all.filter((f) => own.has(f.index)), ...all.filter((f) => !own.has(f.index))];
 }
 
 /** Lines of one figure: [{site, x, y}] by round; the federation's own is called "" and comes first. */
@@ -103,10 +108,10 @@ export function progress({ header, columns: c }) {
 }
 
 /** In words: how far, with whom, how much was sent, who is missing. */
-export function said(p) {
+export function said(p, ended = false) {
   if (p.round < 0) return "No round has ended yet.";
   const here = p.sites.filter((s) => !s.gone), gone = p.sites.filter((s) => s.gone);
-  const sent = Number.isFinite(p.bytes) ? ` ${size(p.bytes)} left the sites so far.` : " Bytes not measured.";
+  const sent = Number.isFinite(p.bytes) ? ` ${size(p.bytes)} left the sites${ended ? "" : " so far"}.` : " Bytes not measured.";
   const missing = gone.length ? ` Without ${gone.map((s) => `${s.site} (${s.lost.get(p.round)})`).join("; ")}.` : "";
   const few = p.sites.length ? `, ${here.length} of ${p.sites.length} sites` : "";
   return `After round ${p.round}${few}.${sent}${missing}`;

@@ -96,7 +96,7 @@ function render({ model, el }) {
   const says = h("p", { class: "says", role: "status" }), board = h("section", {}), costs = h("section", {}), whole_ = h("section", {}), live = h("section", {}), remarks = h("ul", { class: "soft small remarks" });
   const shown = pick("Figure", "figure", (chosen) => { figure = chosen; curve(); });
   const state = h("p", { role: "status", class: "says" }), canvas = h("canvas", { role: "img" }), plot = h("div", { class: "plot" }, canvas), key = h("div", { class: "legend" }), table = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Sites by round" });
-  const nothing = h("div", { class: "gap", text: "No figure by round was sent." });
+  const nothing = h("div", { class: "gap", text: "No figure was told in more than one round." });
   live.append(h("h4", { text: "Rounds" }), state, h("div", { class: "live" }, h("div", { class: "pair" }, shown.label, nothing, plot, key), table));
   plot.style.width = "100%";
   const empty = h("div", { class: "empty" });
@@ -194,7 +194,7 @@ function render({ model, el }) {
     refresh();
     if (live.hidden) return;
     const p = progress(rounds), known = figures(rounds);
-    state.textContent = said(p);
+    state.textContent = said(p, Boolean(value));
     if (!known.some((f) => String(f.index) === figure)) figure = known.length ? String(known[0].index) : null;
     shown.select.replaceChildren(...known.map((f) => h("option", { value: String(f.index), text: f.unit ? `${f.name}, ${f.unit}` : f.name })));
     if (figure !== null) shown.select.value = figure;

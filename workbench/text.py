@@ -13,6 +13,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names as people count: "site 2" before "site 10"."""
+    return sorted(names, key=lambda n: [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", n)])
+
+
 def on_command_line(words: object) -> str:
     """An error's words with Python's arguments as the command line spells them."""
     told = str(words).replace("Give replace=True", "Give --replace")

@@ -69,6 +69,9 @@ def test_the_predictor_comes_back_and_predicts_the_same(run: runs.Run) -> None:
 @pytest.mark.shared_home
 def test_every_site_has_rounds_bytes_and_scores_of_its_own(run: runs.Run) -> None:
     rounds, costs = run.table("FEDERATION_ROUNDS"), run.table("FEDERATION_COSTS")
+    whole = rounds.filter(pl.col("site").is_null() & (pl.col("name") == "log10 of the largest residual"))
+    assert whole["round"].n_unique() > 1  # the federation's own curve, for the page
+    assert whole.sort("round")["value"][-1] < -6
     asked = rounds.filter(pl.col("bytes").is_not_null())
     assert (
         set(asked["site"].cast(pl.String)) == {"site 1", "site 2", "site 3"}

@@ -49,6 +49,7 @@ from workbench.predictors._widths import LEVEL, HalfWidths
 from workbench.predictors.linear import Ridge
 from workbench.text import nearest
 
+RESIDUAL = "log10 of the largest residual"  # relative, of the systems being solved: what is drawn by round
 FEW = 3  # a treatment with fewer rows keeps its mean, as in ``nn.kernel_ridge``
 ROWS_OF_ITS_OWN = 30  # errors that a half-width of its own needs, as in ``HalfWidths``
 BINS, FAR = 256, 8.0  # intervals of the errors' histogram, from 0 to this many root mean squares
@@ -143,7 +144,7 @@ def fit(
     gone: dict[str, str] = {}
     while True:
         try:
-            return _Fit(sites, chosen, progress, gone).run()
+            return Fit(sites, chosen, progress, gone).run()
         except SitesChanged as changed:
             plan = progress.plan()
             lost = {s: str(changed) for s in plan.sites if s not in changed.now}
@@ -155,11 +156,20 @@ def fit(
             progress.restart(f"without {', '.join(lost)} from the start")
 
 
-class _Fit:
-    """One attempt on a fixed set of sites."""
+class Fit:
+    """One attempt on a fixed set of sites; its stages stay in ``progress`` (``network.start`` goes on from them).
 
-    def __init__(self, sites: Sites, chosen: Settings, progress: Progress, gone: Mapping[str, str]) -> None:
-        self.chosen, self.progress = chosen, progress
+    Attributes
+    ----------
+    plan : what the sites agreed on; ``steady`` asks just those for sums, ``inner`` goes along with every ask
+    shared : arrays that go along: mean, sd and, once they are known, axes
+    intervals : False leaves half-widths at 0 and does not ask for them
+    """
+
+    def __init__(
+        self, sites: Sites, chosen: Settings, progress: Progress, gone: Mapping[str, str], intervals: bool = True
+    ) -> None:
+        self.chosen, self.progress, self.intervals = chosen, progress, intervals
         self.plan = progress.agreed(
             lambda: agree(
                 sites,
@@ -243,7 +253,13 @@ class _Fit:
             return self._total("ridge_product", arrays)["products"]
 
         tolerance, most = (self.chosen.rough, self.chosen.rounds_inner) if inner else (self.chosen.fine, 500)
-        kept, keep = self.progress.inner(name), self.progress.inside(name)
+        kept, inside = self.progress.inner(name), self.progress.inside(name)
+
+        def keep(arrays: Mapping[str, np.ndarray]) -> None:
+            left = float(np.sqrt(np.max(arrays["rz"] / arrays["first"])))
+            self.progress.values[RESIDUAL] = float(np.log10(max(left, 1e-17)))
+            inside(arrays)
+
         solution[:, at_all] = solve(systems, product, tolerance, most, strict=not inner, state=kept, keep=keep)
         return solution
 
@@ -276,7 +292,7 @@ class _Fit:
         whole = np.sqrt(squares.sum() / max(count.sum(), 1))
         own = np.sqrt(squares / np.maximum(count, 1))
         scale = np.where((count >= ROWS_OF_ITS_OWN) & (own > 1e-9 * whole), own, whole)
-        if not whole > 0:
+        if not self.intervals or not whole > 0:
             return {"widths": np.zeros(len(count) + 1)}
         arrays = {
             "solutions": inner["solutions"], "scale": scale, "low": np.zeros(2), "high": FAR * np.array([1.0, whole]),

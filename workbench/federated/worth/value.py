@@ -31,7 +31,7 @@ from workbench.federated.worth.site_value import (
     SiteValue,
     WorthError,
 )
-from workbench.text import nearest
+from workbench.text import in_order, nearest
 
 LEAST = 0.02  # of a correlation, unless the site says otherwise
 SHARE = 0.01  # of the site's own RMSE: about what 0.02 more of a correlation near 0.5 takes from an error
@@ -110,7 +110,7 @@ def worth(
     for (predictor, split), group in models.group_by("predictor", "split", maintain_order=True):
         drawn = unit if score.resampled(str(split)) == "subject" else "treatment"
         beside = frame.filter(naive, pl.col("split") == split)
-        names = group["site"].unique(maintain_order=True).to_list()
+        names = in_order(group["site"].unique())
         for i, site in enumerate(names):
             own = pl.col("site") == site
             one = SiteValue(group.filter(own), beside.filter(own), drawn, baseline, draws, 1000 * seed + i)
