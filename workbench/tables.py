@@ -319,6 +319,7 @@ FEDERATION_ATTACKS = Table(  # site null: the result as a whole; figure: "AUC"; 
     "FEDERATION_ATTACKS",
     {"site": NAME, "attack": NAME, "figure": NAME, "value": _F, "low": _F, "high": _F, "chance": _F},
     frozenset({"attack", "figure"}),
+    open=True,  # knows: what the attacker has; n: units; epsilon, delta: spent on what was attacked
 )
 FEDERATION_VERDICTS = Table(  # verdict: "join", "do not join", "cannot tell"; decides: the metric that does
     "FEDERATION_VERDICTS",
