@@ -3,6 +3,7 @@
     python experiments/federated_ridge.py fit gdsc2 0 OUT          # fold 0 of unseen subjects, both ways of dealing
     python experiments/federated_ridge.py every gdsc2 0 OUT        # the same with all axes
     python experiments/federated_ridge.py same gdsc1 0 OUT         # together equals one house, by numbers
+    python experiments/federated_ridge.py exact gdsc2 0 OUT        # all axes, one penalty, beside a dense solution
     python experiments/federated_ridge.py tell gdsc2 OUT           # the table, once all folds are there
 
 Five sites, dealt at random and by tissue. Alone: ``predictors.linear.Ridge`` on the site's rows, penalties by leaving
@@ -16,17 +17,20 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from workbench import predict, score, study
+from workbench import modalities, predict, score, study
 from workbench.federated import sharing
 from workbench.federated.exact import ridge
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline
 from workbench.federated.worth import arms
+from workbench.nn.scaling import standardise
+from workbench.predictors._pairs import matrix
 from workbench.splits import Fold, Split
 
 GROUPS = {
@@ -52,9 +56,9 @@ def deals(of: Fold) -> dict[str, dict[str, list[str]]]:
     return {"random": sharing.at_random(of, 5), "tissue": sharing.by_column(of, "tissue", GROUPS)}
 
 
-def together(of: Fold, dealt: dict[str, list[str]], axes: int, policy: Policy) -> ridge.Ridge:
+def together(of: Fold, dealt: dict[str, list[str]], axes: int, policy: Policy, **settings: Any) -> ridge.Ridge:
     sites = Inline([Site(name, sharing.local(of, own), policy) for name, own in dealt.items()])
-    return ridge.fit(sites, {"axes": axes})
+    return ridge.fit(sites, {"axes": axes} | settings)
 
 
 def fit(name: str, number: int, out: Path) -> None:
@@ -96,6 +100,38 @@ def same(name: str, number: int, out: Path) -> None:
             f"{np.abs(one.widths_.values - many.widths_.values).max():.1e}",
             flush=True,
         )
+
+
+def exact(name: str, number: int, out: Path) -> None:
+    """Largest differences from every treatment's own normal equations on the rows of all sites, solved densely."""
+    of = fold(name, number)
+    block = modalities.read(of.study, "expression", endpoint=of.endpoint)
+    subjects = [s for s in sorted(of.train["subject"].unique()) if s in set(block.names)]
+    x = block.rows(subjects)[0]
+    z = standardise(x, x.astype(np.float64).mean(0), x.astype(np.float64).std(0)).astype(np.float64)
+    z /= np.sqrt((z**2).sum() / len(z))
+    length, known = np.sqrt(x.shape[1]), sorted(of.train["treatment"].unique())
+    y, kernel = matrix(of.train.filter(pl.col("subject").is_in(subjects)), subjects, known), z @ z.T
+    for penalty in (0.1, 3.0):
+        weights, offset = np.zeros((x.shape[1], len(known))), np.zeros(len(known))
+        for t in range(len(known)):
+            at = np.flatnonzero(np.isfinite(y[:, t]))
+            left = np.ones((len(at) + 1, len(at) + 1))
+            left[:-1, :-1] = kernel[np.ix_(at, at)] + penalty * np.eye(len(at))
+            left[-1, -1] = 0.0
+            solved = np.linalg.solve(left, np.append(y[at, t], 0.0))
+            weights[:, t], offset[t] = z[at].T @ solved[:-1] / length, solved[-1]
+        for how, dealt in deals(of).items():
+            policy, began = Policy(minimum_cell=1, axes_per_subject=100.0), time.time()
+            made = together(of, dealt, len(subjects), policy, penalties=[penalty])
+            if made.treatments_ != known:
+                raise SystemExit(f"{len(made.treatments_)} treatments together, {len(known)} in the training rows.")
+            print(
+                f"{name} {how} fold {number}, penalty {penalty:g}: {len(known)} treatments, {len(subjects)} lines, "
+                f"weights {np.abs(made.weights_ - weights).max():.1e} of {np.abs(weights).max():.1e}, offsets "
+                f"{np.abs(made.offset_ - offset).max():.1e}; {time.time() - began:.0f} s",
+                flush=True,
+            )
 
 
 def tell(name: str, out: Path) -> None:
@@ -142,4 +178,4 @@ if __name__ == "__main__":
     if what == "tell":
         tell(data, folder)
     else:
-        {"fit": fit, "every": every, "same": same}[what](data, int(rest[0]), folder)
+        {"fit": fit, "every": every, "same": same, "exact": exact}[what](data, int(rest[0]), folder)

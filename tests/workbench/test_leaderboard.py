@@ -132,6 +132,10 @@ def test_an_entry_of_unknown_cost_keeps_its_row(file: Path) -> None:
     untimed = leaderboard.markdown(replace(told, scores=told.scores.with_columns(cost_s=pl.lit(None, pl.Float64))))
     assert "| ridge | " in timed
     assert untimed.splitlines()[-1] == re.sub(r" \d+ \|$", " |", timed.splitlines()[-1])
+    beside = leaderboard.markdown(told, entered=("drug_mean", "ridge", "forest")).splitlines()
+    silent = [line for line in beside if "| forest |" in line]
+    assert silent and set(silent) == {"| | | forest | abstains | abstains | abstains | |"}, "no score is passed over"
+    assert [line for line in beside if line not in silent] == timed.splitlines()
 
 
 def test_other_data_is_no_standing_run(file: Path) -> None:

@@ -149,10 +149,11 @@ def table(ids: list[str], metrics: tuple[str, ...] = SHOWN) -> comparison.Compar
     return comparison.compare(ids, metric=list(metrics))
 
 
-def markdown(told: comparison.Comparison, metrics: tuple[str, ...] = SHOWN) -> str:
+def markdown(told: comparison.Comparison, metrics: tuple[str, ...] = SHOWN, entered: tuple[str, ...] = ()) -> str:
     """Scores as a Markdown table: study, split, predictor, each metric with its interval, seconds a fold.
 
-    The naive family is one row a split: the best of it, metric by metric.
+    The naive family is one row a split: the best of it, metric by metric. Who of ``entered`` answered for no row of a
+    split has a row that says "abstains": a score that is missing is never passed over.
     """
     import polars as pl
 
@@ -168,7 +169,8 @@ def markdown(told: comparison.Comparison, metrics: tuple[str, ...] = SHOWN) -> s
             cells.append(f"{row['naive'][0]:.3f}" if row.height else "")
         unseen = str(split).removeprefix("unseen ")
         lines.append(f"| {study} | {unseen} | best naive | " + " | ".join(cells) + " | |")
-        learnt = [e for e in part["entry"].unique(maintain_order=True) if e not in naive and not _naive(e)]
+        scored = [e for e in part["entry"].unique(maintain_order=True) if e not in naive]
+        learnt = [e for e in dict.fromkeys([*scored, *entered]) if not _naive(e)]
         for entry in learnt:
             mine = part.filter(pl.col("entry") == entry)
             cells = [_cell(mine.filter(pl.col("metric") == m)) for m in metrics]

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     if not ids:
         raise ExperimentError("nothing to show: no experiment of the leaderboard fits, or none is finished yet.")
     told = table(ids)
-    shown = markdown(told)
+    shown = markdown(told, entered=board.predictors)
     print(shown)
     if args.markdown:
         args.markdown.write_text(shown + "\n", encoding="utf-8")
