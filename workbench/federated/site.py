@@ -42,6 +42,7 @@ class Site:
     fold : its own rows (``sharing.local``); features are read through ``block``, own subjects only
     policy : its rules
     outgoing : what every answer passes on its way out, in order (checks for rows, noise, the ledger)
+    unlabelled : own subjects that the split does not deal (``pretraining.unlabelled``); features without responses
     memory : what ``asked`` files keep at the site between rounds ({purpose: anything}); never sent
     """
 
@@ -50,6 +51,7 @@ class Site:
     policy: Policy = field(default_factory=Policy)
     outgoing: Sequence[Outgoing] = ()
     memory: dict[str, Any] = field(default_factory=dict)
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def subjects(self) -> list[str]:
@@ -58,7 +60,7 @@ class Site:
 
     def block(self, modality: str, subjects: Sequence[str], columns: list[str] | None = None):
         """(values (n, f) float32, presence (n,), features) of own ``subjects``; others' raise SiteError."""
-        own = set(self.fold.train["subject"]) | set(self.fold.test["subject"])
+        own = {*self.fold.train["subject"], *self.fold.test["subject"], *self.unlabelled}
         if not set(subjects) <= own:
             raise SiteError("a site reads its own subjects only.")
         if modality not in self.fold.study.modalities:
@@ -80,6 +82,8 @@ class Site:
             raise SiteError(f"nobody can be asked for {ask.purpose!r}.{nearest(ask.purpose, known)}")
         made = rooms.load(ASKED, ask.purpose).answer(self, ask)
         self.policy.permit(ask.purpose, made.rows)
+        if leaves and made.together > 1:
+            raise PolicyError(f"policy: {ask.purpose!r} has a part of its noise only; it leaves within a secure sum.")
         for step in self.outgoing:
             if leaves or not getattr(step, "writes", False):
                 made = step(self, ask, made)
@@ -90,7 +94,8 @@ class Site:
         try:
             made = self.made(ask)
             arrays = {k: np.ascontiguousarray(v) for k, v in made.arrays.items()}
-            rows = made.rows if rooms.load(ASKED, ask.purpose).LEAVES.rows else 0
+            exact = made.releases is None and not self.policy.epsilon  # a private answer tells no exact count
+            rows = made.rows if exact and rooms.load(ASKED, ask.purpose).LEAVES.rows else 0
             return Reply(self.name, ask.purpose, ask.round, rows, arrays, dict(made.values))
         except (PolicyError, SiteError) as error:
             return self._refusal(ask, str(error))

@@ -71,7 +71,7 @@ def of(site: Site) -> Own:
     """Everything of ``site``: features of training and test subjects, outcomes of training rows."""
     fold = site.fold
     train = fold.train
-    mine = sorted({*train["subject"], *fold.test["subject"]})
+    mine = sorted({*train["subject"], *fold.test["subject"], *site.unlabelled})
     in_training = np.isin(mine, train["subject"].unique().to_list())
     views, numbers, sizes = (
         [],

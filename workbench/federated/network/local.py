@@ -67,7 +67,7 @@ class Local:
         if not self.subjects:
             raise SiteError("this site has no training row of the treatments asked for.")
         self.form = plan.closed_form()
-        self.x, self.presence = self._features(site)
+        self.x, self.presence = features(site, plan, self.subjects)
         self.subject = positions(self.train["subject"], self.subjects)
         self.drug = positions(self.train["treatment"], plan.treatments)
         self.part = part_of(self.train["person"].to_list(), int(plan.params["members"]), int(plan.params["seed"]))
@@ -76,21 +76,6 @@ class Local:
         self.trained = -1  # the last round that was trained here
         self.answered: tuple[str, dict[str, np.ndarray]] | None = None  # the last round's ask, by digest, and answer
         self.residual: tuple[str, np.ndarray, np.ndarray] | None = None  # digest of what made it
-
-    def _features(self, site: Site) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Rotated modalities {m: (S, f)} and presence (S, M) of the site's training subjects."""
-        x, presence = {}, np.zeros((len(self.subjects), len(self.plan.names)), dtype=np.float32)
-        for i, m in enumerate(self.plan.names):
-            if m not in site.fold.study.modalities:
-                x[m] = np.zeros((len(self.subjects), self.plan.rotations[m].axes.shape[1]), dtype=np.float32)
-                continue
-            values, there, features = site.block(m, self.subjects, self.plan.columns[m])
-            if features != self.plan.columns[m]:
-                raise SiteError(f"{m!r} has other columns here than were agreed on.")
-            rotated = self.plan.rotations[m].apply(values)
-            rotated[~there] = 0.0
-            x[m], presence[:, i] = rotated, there
-        return x, presence
 
     def rows(self, offset: np.ndarray, sigma: float) -> Rows:
         """The rows to train on; targets are deviations from the treatment's ``offset`` (T,) in units of ``sigma``."""
@@ -138,6 +123,22 @@ def converted(value: np.ndarray, own: str, wanted: str) -> np.ndarray:
         return units.convert(value.astype(np.float64), own, wanted)
     except units.UnitError as error:
         raise SiteError(f"the endpoint is in {own!r} here and cannot be told in {wanted!r}.") from error
+
+
+def features(site: Site, plan: Plan, subjects: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Rotated modalities {m: (S, f)} and presence (S, M) of own ``subjects``."""
+    x, presence = {}, np.zeros((len(subjects), len(plan.names)), dtype=np.float32)
+    for i, m in enumerate(plan.names):
+        if m not in site.fold.study.modalities:
+            x[m] = np.zeros((len(subjects), plan.rotations[m].axes.shape[1]), dtype=np.float32)
+            continue
+        values, there, names = site.block(m, subjects, plan.columns[m])
+        if names != plan.columns[m]:
+            raise SiteError(f"{m!r} has other columns here than were agreed on.")
+        rotated = plan.rotations[m].apply(values)
+        rotated[~there] = 0.0
+        x[m], presence[:, i] = rotated, there
+    return x, presence
 
 
 def built(plan: Plan, sigma: float) -> RoundResponse:

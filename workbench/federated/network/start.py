@@ -72,13 +72,6 @@ class Start:
         return made
 
 
-class Closed(ridge._Fit):
-    """The federated ridge without intervals of its own; its stages are read from ``progress``."""
-
-    def _widths(self, start: Mapping[str, np.ndarray], inner: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"widths": np.zeros(len(start["count"]) + 1)}
-
-
 def smallest(sites: Sites, modality: str, of: Sequence[str]) -> int:
     """Fewest subjects with the modality at any of the sites ``of``."""
     told = sites.ask(Ask("schema", values={"modality": modality}), of=list(of))
@@ -103,7 +96,7 @@ def prepare(sites: Sites, params: Mapping[str, Any], chosen: ridge.Settings, pro
         "limit", 0.01, "sizes of the sites", lambda: {"axes": np.array([smallest(sites, first, agreed.sites) - 1])}
     )
     k = max(min(chosen.axes, int(limit["axes"][0])), 2)
-    closed = Closed(sites, replace(chosen, axes=k), progress, gone)
+    closed = ridge.Fit(sites, replace(chosen, axes=k), progress, gone, intervals=False)
     closed.run()
     stage = {name: progress.once(name, 1.0, "", dict) for name in ("scale", "start", "inner", "weights")}
     scale, axes, count = stage["scale"], closed.shared["axes"], stage["start"]["count"]
@@ -116,7 +109,7 @@ def prepare(sites: Sites, params: Mapping[str, Any], chosen: ridge.Settings, pro
     bits = bits[measured]
     columns = {first: agreed.features}
     for m in params["modalities"]:
-        if m != first and (found := _axes(sites, m, chosen, k, progress)) is not None:
+        if m != first and (found := axes_of(sites, m, chosen, k, progress)) is not None:
             columns[m], rotations[m] = found
     order = [m for m in params["modalities"] if m in columns]
     bits, names = (bits, names) if params["structure"] else (bits, [])
@@ -155,10 +148,10 @@ def _turned(solution: np.ndarray, turn: np.ndarray, length: float) -> np.ndarray
     return np.concatenate([turn @ solution[..., :-1, :] / length, solution[..., -1:, :]], axis=-2)
 
 
-def _axes(
+def axes_of(
     sites: Sites, m: str, chosen: ridge.Settings, most: int, progress: Progress
 ) -> tuple[list[str], Rotation] | None:
-    """Features and shared axes of another modality, over the sites that have it; None where too few do."""
+    """Features and shared axes of a modality, over the sites that have it; None where too few do."""
     key = f"plan of {m}"
     if key not in progress.values:
         try:
@@ -224,7 +217,7 @@ def _structures(sites: Sites, agreed: Agreed, least: int, progress: Progress) ->
     return progress.arrays["structures/bits"], list(progress.values["bits"])
 
 
-def _spread(closed: Closed, offset: np.ndarray, measured: np.ndarray) -> dict[str, np.ndarray]:
+def _spread(closed: ridge.Fit, offset: np.ndarray, measured: np.ndarray) -> dict[str, np.ndarray]:
     """Standard deviation of responses less their treatment's level, over all sites."""
     told = statistics.moments(closed.steady, closed.plan, "endpoint", closed.progress.next(2), closed.inner)
     count, away = told.count[measured], told.mean[measured] - offset

@@ -1,0 +1,316 @@
+"""An encoder learnt by sites together: what counts in its loss, who has a part in it, what it knows, killed, secure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from tests import toy
+from workbench.federated import sharing
+from workbench.federated.asked import pretrain_round
+from workbench.federated.gate import outgoing as gate
+from workbench.federated.messages import Ask, Gathered
+from workbench.federated.network.training import seed_of
+from workbench.federated.pretraining import fit as pretraining
+from workbench.federated.pretraining import head, local, unlabelled
+from workbench.federated.site import Site, SiteError
+from workbench.federated.sites import Inline
+from workbench.nn.masked import MaskedAutoencoder
+from workbench.predictors import restore
+from workbench.splits import Fold, Split
+
+pytestmark = [pytest.mark.shared_home, toy.lightning_warnings]
+
+PARAMS: dict[str, Any] = {"members": 2, "width": 16, "rank": 8, "subjects": 16, "learning_rate": 1e-2}
+SETTINGS: dict[str, Any] = {
+    "pretraining_rounds": 4, "pretraining_epochs": 4, "axes": 12, "least": 1, "parameters": PARAMS,
+}  # fmt: skip
+FACTORS = 3
+BARE = 20  # subjects without responses
+
+
+def factors(names: Sequence[str]) -> np.ndarray:
+    """Three hidden numbers of each subject, by name."""
+    return np.stack([np.random.default_rng([7, int(n.split()[-1])]).normal(size=FACTORS) for n in names])
+
+
+def low_rank(kind: str, names: list[str], matrix: np.ndarray) -> np.ndarray:
+    """Every modality is made of the same three numbers, and a little noise."""
+    if kind == "drug_structure":
+        return matrix
+    draw = np.random.default_rng([8, len(kind)])
+    signal = factors(names) @ draw.normal(size=(FACTORS, matrix.shape[1]))
+    signal += 0.3 * draw.normal(size=matrix.shape)
+    return {"expression": signal, "mutation": signal > 0.8, "copy_number": np.clip(np.rint(signal / 2), -1, 1)}[kind]
+
+
+def silent(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Nobody gave the first subjects a treatment."""
+    return outcomes.filter(pl.col("subject").str.split(" ").list.last().cast(pl.Int64) >= BARE)
+
+
+def divided(name: str, **more: Any) -> Fold:
+    study = toy.write(name, subjects=140, outcomes=silent, **more)
+    return Split.make(study, "unseen subject", endpoint="ln_ic50", folds=5).fold(0)
+
+
+@pytest.fixture(scope="module")
+def fold(_module_home: object) -> Fold:
+    return divided("low rank", values=low_rank)
+
+
+@pytest.fixture(scope="module")
+def noise(_module_home: object) -> Fold:
+    return divided("noise")
+
+
+def held(fold: Fold, sites: int = 3, free: bool = True, **more: Any) -> list[Site]:
+    dealt = sharing.at_random(fold, sites) if sites > 1 else {"site 1": sorted({*fold.train["subject"], *fold.test["subject"]})}
+    bare = unlabelled.dealt(fold, dealt, {"random": sites}) if free else dict.fromkeys(dealt, ())
+    return [Site(n, sharing.local(fold, s), unlabelled=bare[n], **more) for n, s in dealt.items()]
+
+
+def learn(sites: Any, state: Any = None, keep: Any = None, **more: Any) -> Any:
+    there = Inline(sites) if isinstance(sites, list) else sites
+    return pretraining.encoder(there, SETTINGS | more, state, keep)
+
+
+@pytest.fixture(scope="module")
+def learnt(fold: Fold) -> tuple[Any, list[Any], list[Site]]:
+    states: list[Any] = []
+    sites = held(fold)
+    made = learn(sites, keep=lambda n, a, v: states.append((n, {k: x.copy() for k, x in a.items()}, dict(v))))
+    return made, states, sites
+
+
+def same(a: Any, b: Any, atol: float = 0.0) -> None:
+    left, right = a.arrays(), b.arrays()
+    assert left.keys() == right.keys()
+    for name, array in left.items():
+        np.testing.assert_allclose(array, right[name], rtol=0, atol=atol, err_msg=name)
+
+
+# --- the formula -----------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_hidden_and_there_costs() -> None:
+    torch.manual_seed(0)
+    net = MaskedAutoencoder(2, {"a": 5, "b": 4}, 6, 3)
+    n = 30
+    x = {"a": torch.randn(n, 5), "b": torch.randn(n, 4)}
+    presence = torch.ones(n, 2)
+    presence[:10, 1] = 0
+    hidden = net.draw(presence, torch.Generator().manual_seed(1))
+    learns = torch.rand(2, n) < 0.6
+    loss = net.loss(x, presence, hidden, learns)
+    # by hand, one number after the other
+    with torch.no_grad():
+        total, many = 0.0, 0
+        z = net.encode(
+            {m: ((x[m] @ (q := getattr(net, f"turn_{m}"))) * ~hidden.coordinates[m]) @ q.T / 0.7 for m in x},
+            presence * ~hidden.whole,
+        )
+        for i, m in enumerate(x):
+            turn = getattr(net, f"turn_{m}")
+            away = ((net.decoders[m](z) - x[m]) @ turn).numpy()
+            for e in range(2):
+                for s in range(n):
+                    for k in range(away.shape[2]):
+                        counts = presence[s, i] and (hidden.whole[s, i] or hidden.coordinates[m][s, k])
+                        if counts and learns[e, s]:
+                            total, many = total + float(away[e, s, k]) ** 2, many + 1
+    assert float(loss.detach()) == pytest.approx(total / many, rel=1e-5) and many >= 100
+    # what is not there, or is not hidden, may be anything
+    x["b"][:10] = 1e6
+    assert float(net.loss(x, presence, hidden, learns).detach()) == pytest.approx(total / many, rel=1e-5)
+    assert not hidden.whole[:10].any(), "a sample's last modality is never hidden"
+    assert 0.2 < float(hidden.coordinates["a"].float().mean()) < 0.4
+
+
+def test_what_is_hidden_is_not_seen_by_the_encoder() -> None:
+    torch.manual_seed(0)
+    net = MaskedAutoencoder(1, {"a": 6, "b": 4}, 6, 3)
+    x = {"a": torch.randn(20, 6), "b": torch.randn(20, 4)}
+    presence = torch.ones(20, 2)
+    hidden = net.draw(presence, torch.Generator().manual_seed(2))
+    other = {m: v.clone() for m, v in x.items()}
+    for i, m in enumerate(x):  # other values wherever something is hidden
+        turn = getattr(net, f"turn_{m}")
+        w = hidden.coordinates[m] | hidden.whole[:, i, None]
+        other[m] = ((x[m] @ turn) + 3.0 * w) @ turn.T
+    told = []
+    for values in (x, other):
+        kept: dict[str, torch.Tensor] = {}
+        hook = net.decoders["a"].register_forward_hook(lambda _m, z, _o, kept=kept: kept.update(z=z[0].detach()))
+        net.errors(values, presence, hidden)
+        hook.remove()
+        told.append(kept["z"])
+    torch.testing.assert_close(told[0], told[1], atol=1e-4, rtol=0)
+
+
+# --- who has a part in it --------------------------------------------------------------------------------------------
+
+
+def test_subjects_without_responses_count_and_tested_ones_do_not(fold: Fold) -> None:
+    sites = held(fold)
+    free = {s for site in sites for s in site.unlabelled}
+    assert free == {f"subject {i:02d}" for i in range(BARE)}
+    made = learn(sites, pretraining_rounds=1)
+    seen = [s for site in sites for s in site.memory[local.MEMORY].subjects]
+    assert free <= set(seen) and not set(seen) & set(fold.test["subject"])
+    assert len(seen) == len(set(seen)) == made.explained_[-1].persons
+    with pytest.raises(SiteError, match="test subjects"):
+        tested = tuple(sites[0].fold.test["subject"].unique())
+        local.Held(replace(sites[0], unlabelled=tested, memory={}), sites[0].memory[local.MEMORY].plan)
+
+
+def test_a_feature_that_only_test_subjects_have_changes_nothing(_module_home: object, fold: Fold) -> None:
+    tested = set(fold.test["subject"])
+
+    def planted(kind: str, names: list[str], matrix: np.ndarray) -> np.ndarray:
+        made = low_rank(kind, names, matrix)
+        if kind == "expression":
+            made[[n in tested for n in names], 0] = 1000.0
+        return made
+
+    marked = divided("marked", values=planted)
+    assert set(marked.test["subject"]) == tested
+    same(learn(held(fold), pretraining_rounds=2), learn(held(marked), pretraining_rounds=2))
+
+
+def test_a_patient_who_is_tested_is_not_learnt_from_by_another_sample(fold: Fold) -> None:
+    tested = fold.test["subject"][0]
+    subjects = fold.study.subjects.with_columns(
+        patient=pl.when(pl.col("subject").cast(pl.String).is_in([tested, "subject 00"])).then(pl.lit("one patient"))
+    )
+
+    class Study:
+        modalities, presence = fold.study.modalities, fold.study.presence
+
+    Study.subjects = subjects  # type: ignore[attr-defined]
+    person = pl.when(pl.col("subject") == tested).then(pl.lit("one patient")).otherwise("person").alias("person")
+    there = replace(fold, study=Study, test=fold.test.with_columns(person))  # type: ignore[arg-type]
+    assert set(unlabelled.of(fold)) - set(unlabelled.of(there)) == {"subject 00"}
+
+
+# --- what it knows ---------------------------------------------------------------------------------------------------
+
+
+def test_a_planted_structure_is_learnt_and_noise_is_not(learnt: Any, noise: Fold) -> None:
+    planted = learnt[0].explained_
+    assert [e.modality for e in planted] == ["expression", "mutation", "copy_number", "all"]
+    assert planted[0].value > 0.3 and planted[-1].value > 0.3 and planted[-1].low > 0.25
+    assert all(e.low < e.value < e.high for e in planted)
+    assert learn(held(noise)).explained_[-1].low <= 0.0
+
+
+def test_the_interval_is_the_jackknifes() -> None:
+    draw = np.random.default_rng(0)
+    n = draw.gamma(3.0, size=400)
+    e = n * draw.uniform(0.2, 0.8, 400)
+    sums = np.array([[e.sum(), n.sum(), (e * e).sum(), (e * n).sum(), (n * n).sum()]])
+    found = pretraining._explained([], np.array([400]), sums)[0]
+    without = 1 - (e.sum() - e) / (n.sum() - n)
+    error = np.sqrt(399 / 400 * ((without - without.mean()) ** 2).sum())
+    assert found.value == pytest.approx(1 - e.sum() / n.sum())
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.01)
+
+
+# --- rounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_site_is_local_training(fold: Fold) -> None:
+    site = held(fold, 1)[0]
+    made = learn([site])
+    mine = site.memory[local.MEMORY]
+    plain = local.built(mine.plan, 0.3, 0.3)
+    for number in range(4):
+        mine.train(plain, number, 4, 4, seed_of(0, "site 1"))
+    for k, w in local.weights(plain).items():
+        if k.startswith(pretraining.ENCODER):
+            np.testing.assert_allclose(made.arrays()[f"layers.{k}"], w, atol=1e-6, err_msg=k)
+
+
+def test_three_sites_are_a_plain_fedavg_loop(fold: Fold, learnt: Any) -> None:
+    made, _, sites = learnt
+    mine = [s.memory[local.MEMORY] for s in sites]
+    shared = local.weights(local.built(mine[0].plan, 0.3, 0.3))
+    rows = np.array([len(h.subjects) for h in mine], dtype=np.float64)
+    for number in range(4):
+        after = []
+        for site, own in zip(sites, mine, strict=True):
+            module = local.put(local.built(own.plan, 0.3, 0.3), shared)
+            own.train(module, number, 4, 4, seed_of(0, site.name))
+            after.append(local.weights(module))
+        shared = {k: sum(r * w[k] for r, w in zip(rows, after, strict=True)) / rows.sum() for k in shared}
+    for k, w in shared.items():
+        if k.startswith(pretraining.ENCODER):
+            np.testing.assert_allclose(made.arrays()[f"layers.{k}"], w, atol=1e-6, err_msg=k)
+
+
+def test_a_killed_server_goes_on_to_the_bit(fold: Fold, learnt: Any) -> None:
+    whole, states, _ = learnt
+    at = next(i for i, s in enumerate(states) if "inside/pretraining/done" in s[1] and s[1]["inside/pretraining/done"] == 2)
+    again = learn(held(fold), state=states[at])  # new processes at the sites as well
+    same(whole, again)
+    assert again.explained_ == whole.explained_ and again.points_ == whole.points_
+
+
+def test_secure_sums_give_the_same(fold: Fold, learnt: Any) -> None:
+    from workbench.federated.secure import server
+
+    secured = learn(server.Secure(Inline(held(fold)), least=3))
+    same(learnt[0], secured, atol=1e-5)
+    assert secured.explained_[-1].value == pytest.approx(learnt[0].explained_[-1].value, abs=1e-5)
+
+
+def test_every_answer_passes_the_gate(noise: Fold, tmp_path: Any) -> None:
+    sites = held(noise)
+    for s in sites:
+        s.outgoing = gate.steps(tmp_path / s.name)
+    same(learn(sites, pretraining_rounds=2), learn(held(noise), pretraining_rounds=2))
+    book = (tmp_path / "site 1" / gate.BOOK).read_text()
+    assert book.count('"pretrain_round"') == 2 and book.count('"pretrain_score"') == 1
+
+
+def test_a_row_in_the_change_is_stopped(noise: Fold, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = pretrain_round.answer
+
+    def smuggles(site: Any, ask: Ask) -> Any:
+        made = honest(site, ask)
+        row = site.memory[local.MEMORY].x["expression"][0].numpy()
+        k = "change.decoders.expression.bias"
+        return replace(made, arrays=made.arrays | {k: np.broadcast_to(row, made.arrays[k].shape).copy()})
+
+    sites = held(noise)
+    sites[0].outgoing = gate.steps(tmp_path / "gate")
+    monkeypatch.setattr(pretrain_round, "answer", smuggles)
+    asked: list[Gathered] = []
+
+    class Noted(Inline):
+        def ask(self, ask: Ask, of: Any = None) -> Gathered:
+            asked.append(super().ask(ask, of))
+            return asked[-1]
+
+    learn(Noted(sites), pretraining_rounds=1)
+    assert any("row" in why for g in asked for site, why in g.lost.items() if site == "site 1")
+
+
+# --- the head --------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_without_the_encoder_is_a_ridge_and_comes_back(fold: Fold, learnt: Any) -> None:
+    site = learnt[2][0]
+    made = head.fit(learnt[0], site.fold)
+    pairs = site.fold.test.select("subject", "treatment")
+    told = made.predict(fold.study, pairs)
+    again = restore("drug_response", made.config(), made.arrays()).predict(fold.study, pairs)
+    np.testing.assert_allclose(told["predicted"], again["predicted"], atol=1e-5)
+    assert told["predicted"].null_count() == 0 and bool((told["low"] < told["high"]).all())
+    assert set(made.shares_) <= set(head.SHARES)

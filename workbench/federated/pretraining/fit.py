@@ -1,0 +1,237 @@
+"""An encoder of samples learnt by sites together: hidden parts of a sample told from the rest, in rounds.
+
+    start     shared axes of every modality, from sums                      (``network.start.axes_of``)
+    round     shared weights go to every site, it learns on its own samples, its change comes back times its share;
+              a strategy of ``network.strategies`` moves the weights by the mean change
+    score     share of the hidden variance explained on samples not learnt from, with an interval over persons
+
+What comes back is a DrugResponse without a head: ``head.fit`` puts one on it at a site, from the site's own responses.
+Only sums over sites are needed, so all of it works under secure sums. The optimiser starts anew each round, so that a
+resumed server equals an uninterrupted one to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from workbench.federated.exact.harmonise import agree
+from workbench.federated.exact.progress import Keep, Progress, State
+from workbench.federated.messages import Ask, Gathered, Value
+from workbench.federated.network import fit as network
+from workbench.federated.network import strategies
+from workbench.federated.network.plan import NEEDS, Plan
+from workbench.federated.network.start import axes_of, smallest
+from workbench.federated.pretraining import head
+from workbench.federated.pretraining.local import built, weights
+from workbench.federated.sites import Sites, TooFewSites
+from workbench.predictors._closed_form import STRUCTURE
+from workbench.predictors.drug_response import DrugResponse
+
+Say = Callable[[float, str], None]
+ENCODER = ("fusion.", "hidden.")  # prefixes of what a DrugResponse takes over
+NORMAL = 1.959963984540054  # quantile of a two-sided 95 % interval
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How the encoder learns.
+
+    Attributes
+    ----------
+    pretraining_rounds, pretraining_epochs : rounds, and epochs at each site within one
+    hide, hide_modality : probabilities that a coordinate, and that a whole modality, is hidden
+    unlabelled : do samples without responses count?
+    """
+
+    pretraining_rounds: int = 20
+    pretraining_epochs: int = 4
+    hide: float = 0.3
+    hide_modality: float = 0.3
+    unlabelled: bool = True
+
+    def __post_init__(self) -> None:
+        for key in ("pretraining_rounds", "pretraining_epochs"):
+            if getattr(self, key) < 1:
+                raise network.NetworkError(f"{key} should be at least 1, found {getattr(self, key)}.")
+        for key in ("hide", "hide_modality"):
+            if not 0 <= getattr(self, key) < 1:
+                raise network.NetworkError(f"{key} should be a probability below 1, found {getattr(self, key)}.")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Pretraining:
+        return cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
+
+
+@dataclass(frozen=True)
+class Explained:
+    """R^2 of hidden parts of one modality ("all": together), its 95 % interval over persons, and how many persons.
+
+    The mean explains 0. Interval: normal, by the linearised variance of a ratio of sums (Cochran 1977, section 6.3).
+    """
+
+    modality: str
+    value: float
+    low: float
+    high: float
+    persons: int
+
+
+def settings() -> dict[str, Any]:
+    """The settings a federation file may give, with their defaults."""
+    return {f.name: getattr(Pretraining(), f.name) for f in fields(Pretraining)}
+
+
+def encoder(
+    sites: Sites,
+    settings: Mapping[str, Any],
+    state: State | None = None,
+    keep: Keep | None = None,
+    say: Say | None = None,
+) -> DrugResponse:
+    """Learn an encoder over all ``sites`` and nothing else.
+
+    Parameters
+    ----------
+    settings : of ``Pretraining`` and of ``network.Settings``, whose strategy and parameters hold
+    state, keep, say : as in ``network.fit``
+
+    Returns
+    -------
+    DrugResponse without a head; ``explained_`` has an ``Explained`` for each modality and for all
+
+    Raises
+    ------
+    workbench.federated.sites.TooFewSites
+        Fewer than ``least`` sites answered.
+    """
+    own = {k: v for k, v in settings.items() if k not in Pretraining.__dataclass_fields__}
+    chosen = network.Settings.of(own)
+    params = chosen.params()
+    progress = Progress(state, keep, say)
+    closed = chosen.closed(params)
+    agreed = progress.agreed(lambda: agree(sites, chosen.modality, chosen.endpoint, chosen.least, chosen.share))
+    limit = progress.once(
+        "limit", 0.01, "sizes of the sites",
+        lambda: {"axes": np.array([smallest(sites, chosen.modality, agreed.sites) - 1])},
+    )["axes"]  # fmt: skip
+    most, columns, rotations = max(min(chosen.axes, int(limit[0])), 2), {}, {}
+    for m in params["modalities"]:
+        if (found := axes_of(sites, m, closed, most, progress)) is not None:
+            columns[m], rotations[m] = found
+    if not columns:
+        raise TooFewSites(str(progress.values[f"without {chosen.modality}"]))
+    plan = Plan(
+        params | {"structure": False}, agreed.treatments, columns, rotations,
+        np.zeros((len(agreed.treatments), 1), np.float32), agreed.endpoint, agreed.unit, agreed.alias,
+    )  # fmt: skip
+    return learnt(sites, plan, Pretraining.of(settings), chosen, sum(agreed.rows.values()), progress, say)
+
+
+def learnt(
+    sites: Sites, plan: Plan, own: Pretraining, chosen: network.Settings, rows: int, progress: Progress, say: Say | None
+) -> DrugResponse:
+    """The encoder on a plan's axes; its stages are read from ``progress`` where they are done."""
+    if STRUCTURE in plan.columns:
+        kept = [m for m in plan.columns if m != STRUCTURE]
+        plan = replace(
+            plan, columns={m: plan.columns[m] for m in kept}, rotations={m: plan.rotations[m] for m in kept},
+            params=dict(plan.params) | {"structure": False}, structure=np.zeros((len(plan.treatments), 1), np.float32),
+        )  # fmt: skip
+    rounds = _Rounds(sites, plan, own, chosen, rows, progress)
+    found = progress.once("pretrained", 0.3, "pretraining", lambda: rounds.run(say))
+    shared = {k.removeprefix("w/"): a for k, a in found.items() if k.startswith("w/")}
+    made: Any = head.empty(plan, {k: a for k, a in shared.items() if k.startswith(ENCODER)})
+    made.explained_ = _explained(plan.names, found["count"], found["sums"])
+    made.points_ = [
+        (i + 1, name, value) for i, told in enumerate(found["curve"]) for name, value in _figures(told).items()
+    ]
+    return made
+
+
+class _Rounds:
+    """The rounds; everything they need to go on stands in ``progress``."""
+
+    def __init__(
+        self, sites: Sites, plan: Plan, own: Pretraining, chosen: network.Settings, rows: int, progress: Progress
+    ) -> None:
+        self.sites, self.plan, self.own, self.chosen, self.rows = sites, plan, own, chosen, rows
+        self.progress, self.carry = progress, True
+        self.strategy = strategies.make(chosen.strategy, **chosen.options)
+
+    def run(self, say: Say | None) -> dict[str, np.ndarray]:
+        """Weights ``w/*``, the curve, and the sums of the score."""
+        held = self.progress.inner("pretraining") or {}
+        if held:
+            shared = {k.removeprefix("w/"): a for k, a in held.items() if k.startswith("w/")}
+            moments = {k.removeprefix("s/"): a for k, a in held.items() if k.startswith("s/")}
+            first, curve = int(held["done"][0]), held["curve"]
+        else:
+            shared = weights(built(self.plan, self.own.hide, self.own.hide_modality))
+            moments, first, curve = self.strategy.start(shared), 0, np.zeros((0, 2))
+        for number in range(first, self.own.pretraining_rounds):
+            change, told = self._round(number, shared)
+            shared, moments = self.strategy.step(shared, change, moments)
+            curve = np.concatenate([curve, told[None]])
+            arrays = {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()}
+            self.progress.values |= _figures(told)
+            self.progress.inside("pretraining")(arrays | {"done": np.array([number + 1]), "curve": curve})
+            if say is not None:
+                say(0.3 * (number + 1) / self.own.pretraining_rounds, f"pretraining, round {number + 1}")
+        sums = self._asked("pretrain_score", shared, {"draw": self.own.pretraining_rounds})
+        for name in _figures(np.ones(2)):  # of rounds, so not of what comes after
+            self.progress.values.pop(name, None)
+        made = {f"w/{k}": a for k, a in shared.items()}
+        return made | {"curve": curve, "count": sums["count"], "sums": sums["sums"]}
+
+    def _round(self, number: int, shared: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The sites' mean change; (squared training error, R^2 of hidden parts not learnt from) before the round."""
+        proximal = self.strategy.proximal if self.chosen.proximal is None else self.chosen.proximal
+        values: dict[str, Value] = {
+            "number": number, "rounds": self.own.pretraining_rounds, "epochs": self.own.pretraining_epochs,
+            "proximal": float(proximal), "rows": self.rows,
+        }  # fmt: skip
+        sums = self._asked("pretrain_round", shared, values)
+        share, (error, naive) = float(sums["share"][0]), sums["held_out"]
+        change = {k: sums[f"change.{k}"] / share for k in shared}
+        return change, np.array([float(sums["learnt"][0]) / share, 1.0 - float(error) / max(float(naive), 1e-12)])
+
+    def _asked(self, purpose: str, shared: Mapping[str, np.ndarray], values: dict[str, Value]) -> dict[str, np.ndarray]:
+        """Sums over the sites; whoever does not hold the plan gets it, and the others repeat their answer."""
+        arrays = {f"weights.{k}": a for k, a in shared.items()}
+        values = values | {"hide": float(self.own.hide), "hide_modality": float(self.own.hide_modality)}
+        number = self.progress.next()
+        while True:
+            ask: Ask = self.plan.ask(purpose, number, arrays, values, carry=self.carry)
+            gathered = Gathered(())
+            try:
+                sums, gathered = self.sites.total(ask, self.chosen.least)
+                missing = any(NEEDS in why for why in gathered.lost.values())
+            except TooFewSites as few:
+                if self.carry or NEEDS not in str(few):
+                    raise
+                missing = True
+            if self.carry or not missing:
+                self.carry = False
+                return sums
+            self.carry = True
+
+
+def _figures(told: np.ndarray) -> dict[str, float]:
+    return {"pretraining loss": float(told[0]), "pretraining R2, held out": float(told[1])}
+
+
+def _explained(names: list[str], count: np.ndarray, sums: np.ndarray) -> tuple[Explained, ...]:
+    out = []
+    for name, n, (e, base, ee, en, nn) in zip([*names, "all"], count, sums, strict=True):
+        if n < 2 or base <= 0:
+            out.append(Explained(name, np.nan, np.nan, np.nan, int(n)))
+            continue
+        ratio = e / base
+        spread = max(ee - 2 * ratio * en + ratio**2 * nn, 0.0) * n / (n - 1)
+        far = NORMAL * float(np.sqrt(spread)) / base
+        out.append(Explained(name, float(1 - ratio), float(1 - ratio - far), float(1 - ratio + far), int(n)))
+    return tuple(out)

@@ -1,0 +1,190 @@
+"""A site's own response model on a shared encoder, fitted at the site; nothing leaves.
+
+    y_sd = o_d + phi_s . b_d + mean_e (z_es - mean z_e) . c_ed              z_e: member e of the encoder
+    per treatment and member, ridge on the kernel (1 - a) phi phi' + a z_e z_e', both with mean diagonal 1
+
+phi: the site's own features on all the axes its own subjects span, so that nothing is lost against training alone. The
+penalty is chosen by leave-one-out, and so is a of each treatment, from ``SHARES``; a = 0 leaves the encoder out. A
+subject's left-out prediction is by the member whose encoder has not seen its features: intervals rest on those.
+
+The result is a DrugResponse like any other: closed form b, deep path z and c, kept and restored as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from workbench import modalities
+from workbench.federated.network.local import part_of
+from workbench.federated.network.module import set_weights, weights
+from workbench.federated.network.plan import Plan
+from workbench.federated.site import SiteError
+from workbench.nn import kernel_ridge
+from workbench.nn.scaling import Rotation, standardise
+from workbench.predictors._closed_form import LAMBDAS, ClosedForm
+from workbench.predictors._pairs import matrix
+from workbench.predictors._widths import HalfWidths
+from workbench.predictors.drug_response import DrugResponse
+from workbench.splits import Fold
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+LEAST = 1e-6  # share of the largest eigenvalue below which an axis is nothing
+
+
+def empty(plan: Plan, encoder: Mapping[str, np.ndarray]) -> DrugResponse:
+    """A DrugResponse with the encoder's weights and no head: every answer is 0."""
+    form = plan.closed_form()
+    t, size = len(plan.treatments), sum(plan.rotations[m].axes.shape[1] for m in plan.names)
+    return _response(dict(plan.params), form, plan.treatments, np.zeros(t), np.zeros((size, t)), encoder)
+
+
+def fit(encoder: DrugResponse, fold: Fold, shares: tuple[float, ...] = SHARES) -> DrugResponse:
+    """A head from the training rows of ``fold``, the site's own, on ``encoder``.
+
+    Parameters
+    ----------
+    shares : candidates of a; (0.0,) is the same model without the encoder
+
+    Returns
+    -------
+    DrugResponse, fitted; ``shares_`` (T,) is a of each treatment
+
+    Raises
+    ------
+    SiteError
+        No training subject has any of the encoder's modalities.
+    """
+    train = fold.train
+    subjects, treatments = sorted(train["subject"].unique()), sorted(train["treatment"].unique())
+    form, own = _widened(encoder.closed_, fold, subjects)
+    x, presence = form.features(fold.study, subjects)
+    there = presence.any(1)
+    if not there.any():
+        raise SiteError("no training subject has any of the encoder's modalities.")
+    of = dict(train.select("subject", "person").unique("subject").iter_rows())
+    params = encoder.params | {"structure": False}
+    part = part_of([str(of[s]) for s in subjects], int(params["members"]), int(params["seed"]))[there]
+    y = matrix(train, subjects, treatments)[there]
+    made = _response(params, form, treatments, np.zeros(len(treatments)), None, _padded(encoder, form))
+    phi = form._phi(x, presence)[there] * own
+    z = _encoded(made, x, presence)[:, there]
+    plain, small = _kernel(phi - phi.mean(0))
+    middle = z.mean(1)
+    turned = [_kernel(ze - m) for ze, m in zip(z, middle, strict=True)]
+    found: list[list[kernel_ridge.Fitted]] = []
+    blind: list[np.ndarray] = []
+    rows = np.arange(len(y))
+    for a in shares:
+        if a == 0.0:
+            fitted = [kernel_ridge.fit(plain, y)] * len(z)
+        else:
+            fitted = [kernel_ridge.fit((1 - a) * plain + a * k, y) for k, _ in turned]
+        found.append(fitted)
+        blind.append(np.stack([f.left_out for f in fitted])[part, rows])
+    errors = np.stack([np.nansum((y - b) ** 2, axis=0) for b in blind])  # a column's gaps are the same for each
+    best = errors.argmin(0)
+    share = np.array(shares)[best]
+    at = np.arange(len(treatments))
+    dual = np.stack([[f.dual for f in row] for row in found])[best, :, :, at].transpose(1, 2, 0)  # (E, n, T)
+    offset = np.stack([[f.intercept for f in row] for row in found])[best, :, at].T  # (E, T)
+    b = np.einsum("np,ent->pt", phi - phi.mean(0), dual) / len(z) * (1 - share) / small
+    c = np.stack([(ze - m).T @ d / s for ze, m, d, (_, s) in zip(z, middle, dual, turned, strict=True)]) * share
+    mean = np.nan_to_num(offset.mean(0), nan=float(np.nanmean(y)))  # NaN: measured on nobody with a modality
+    level = mean - phi.mean(0) @ b
+    away = -np.einsum("er,ert->et", middle, c)
+    made = _response(params, form, treatments, level, b, _padded(encoder, form), (c, away))
+    residual = y - np.take_along_axis(np.stack(blind), best[None, None, :], axis=0)[0]
+    made.widths_ = HalfWidths.fit(residual.ravel(), np.tile(np.array(treatments), len(y)))
+    made.shares_ = share  # type: ignore[assignment]
+    return made
+
+
+def _widened(form: ClosedForm, fold: Fold, subjects: list[str]) -> tuple[ClosedForm, np.ndarray]:
+    """``form`` with the axes that own subjects span beside the shared ones; which columns of phi are own (F,)."""
+    made, own = ClosedForm(form.names, False), []
+    for m in form.names:
+        rotation = form.rotations[m]
+        axes = np.zeros((len(rotation.mean), 0), np.float32)
+        if m in fold.study.modalities:
+            block = modalities.read(fold.study, m, endpoint=fold.endpoint, columns=form.columns[m])
+            values, there = block.rows(subjects)
+            if there.any():
+                axes = _spanned(standardise(values[there], rotation.mean, rotation.sd))
+        both = np.concatenate([rotation.axes, axes], axis=1)
+        made._keep(m, Rotation(rotation.mean, rotation.sd, both, rotation.scale), form.columns[m])
+        own += [0.0] * rotation.axes.shape[1] + [1.0] * axes.shape[1]
+    return made, np.array(own)
+
+
+def _spanned(z: np.ndarray) -> np.ndarray:
+    """Orthonormal axes (f, r) float32 of the span of rows z (n, f)."""
+    values, vectors = np.linalg.eigh((z @ z.T).astype(np.float64))
+    kept = values > LEAST * max(values.max(), 1e-12)
+    return np.ascontiguousarray(z.T @ (vectors[:, kept] / np.sqrt(values[kept])), dtype=np.float32)
+
+
+def _kernel(z: np.ndarray) -> tuple[np.ndarray, float]:
+    """z z' with mean diagonal 1, and what it was divided by."""
+    kernel = z.astype(np.float64) @ z.T.astype(np.float64)
+    scale = max(float(np.diag(kernel).mean()), 1e-12)
+    return kernel / scale, scale
+
+
+def _padded(encoder: DrugResponse, form: ClosedForm) -> dict[str, np.ndarray]:
+    """The encoder's weights, deaf to the axes that were put beside its own."""
+    out = {k: a for k, a in weights(encoder).items() if k.startswith(("fusion.", "hidden."))}
+    for m in form.names:
+        w = out[f"fusion.encoders.{m}.weight"]
+        more = form.rotations[m].axes.shape[1] - w.shape[1]
+        out[f"fusion.encoders.{m}.weight"] = np.pad(w, ((0, 0), (0, more), (0, 0)))
+    return out
+
+
+@torch.no_grad()
+def _encoded(model: DrugResponse, x: Mapping[str, np.ndarray], presence: np.ndarray) -> np.ndarray:
+    """z (E, S, k) float64."""
+    model.eval()
+    z = model.encode({m: torch.from_numpy(v) for m, v in x.items()}, torch.from_numpy(presence))
+    return z.numpy().astype(np.float64)
+
+
+def _response(
+    params: dict,
+    form: ClosedForm,
+    treatments: list[str],
+    offset: np.ndarray,
+    weights_: np.ndarray | None,
+    encoder: Mapping[str, np.ndarray],
+    deep: tuple[np.ndarray, np.ndarray] | None = None,
+) -> DrugResponse:
+    """A DrugResponse of these parts: closed form (F, T), and of z ``deep`` = c (E, k, T) and what is added (E, T)."""
+    w = float(params["closed_form_share"])
+    w = w if 0 < w < 1 else 0.5  # both paths are needed, whatever the share of a trained one
+    made = DrugResponse(**(params | {"closed_form_share": w, "structure": False}))
+    size = sum(form.rotations[m].axes.shape[1] for m in form.names)
+    closed = np.zeros((size, len(treatments))) if weights_ is None else weights_ / w
+    form.treatments = list(treatments)
+    for name, value in (("offset", offset), ("weights", closed), ("bits", np.zeros((len(treatments), 1)))):
+        form._buffer(name, value)
+    form._buffer("penalty", np.array([float(LAMBDAS[-1])]))
+    form.structure = form._structure(np.zeros((len(treatments), 1), np.float32))
+    made.closed_, made.sigma_ = form, 1.0
+    with torch.random.fork_rng(devices=[]):
+        made._build({m: form.rotations[m].axes.shape[1] for m in form.names}, len(treatments), form.structure_size)
+    still = {k: np.zeros_like(v) for k, v in weights(made).items() if k.startswith(("identity.", "level.", "shape."))}
+    set_weights(made, still | dict(encoder))
+    if deep is not None:
+        c, away = deep
+        rank = c.shape[1]
+        heads = {
+            "identity.weight": c.transpose(0, 2, 1) * np.sqrt(rank) / (1 - w),
+            "level.weight": away[:, :, None] / (1 - w),
+        }
+        set_weights(made, {k: v.astype(np.float32) for k, v in heads.items()})
+    made.subject_term_ = np.zeros(1)
+    made.widths_ = HalfWidths([], np.zeros(0), 0.0)
+    made.eval()
+    return made
