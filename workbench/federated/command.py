@@ -3,6 +3,7 @@
 simulate EXPERIMENT    sites that are parts of one study, on this machine
 serve CONFIG           the server of sites elsewhere
 join STUDY             one site, with its own study, policy and ledger
+attack RUN             what attackers learn from it: who was trained on, one person's values, what a site is like
 value ...              should we join? per site: alone, together, pooled
 ledger ...             what left this site, and whether the book was touched
 """
@@ -28,9 +29,10 @@ WORDS = {  # each has a parser of its own: the word's room, imported when the wo
     "join": ("workbench.federated.deployment.command", "main", "join a federation with this site's own study"),
     "keys": ("workbench.federated.deployment.command", "main", "make keys and certificates"),
     "value": ("workbench.federated.worth.command", "main", "should we join? each site alone, together, pooled"),
+    "attack": ("workbench.federated.attacks.command", "main", "attack a federation's result: who, what and which kind"),
     "ledger": ("workbench.federated.gate.command", "main", "what left this site, and is the book whole?"),
 }
-ONE = ("deploy_command",)  # files that answer several words and so are told which
+ONE = ("workbench.federated.deployment.command",)  # answers several words and so is told which
 
 
 def main(argv: list[str]) -> int:
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> int:
     module, function, _ = WORDS[word]
     try:
         do = getattr(importlib.import_module(module), function)
-        return int(do([word, *rest] if module.rpartition(".")[2] in ONE else rest) or 0)
+        return int(do([word, *rest] if module in ONE else rest) or 0)
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on after the last round that was kept.\n")
         return 1

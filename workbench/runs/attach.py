@@ -84,3 +84,16 @@ def attach(
     if run.new:
         run._end(None)
     return run.run_id
+
+
+def put(to: str, frames: Mapping[str, pl.DataFrame]) -> None:
+    """Store tables of ``tables.TABLES`` with the existing run ``to`` (id or name); one of that name is replaced.
+
+    Raises
+    ------
+    RunError
+        There is no such run, or no table has that name.
+    TableError
+        A frame is not what its name says.
+    """
+    _Beside(find(to).run_id, "", "").tables(frames)

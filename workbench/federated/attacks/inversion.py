@@ -66,6 +66,16 @@ class Recovered:
         )
 
 
+def joined(found: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> Recovered:
+    """Several persons as one recovery, each a deviation from the mean person (0) and of length 1."""
+
+    def unit(a: np.ndarray) -> np.ndarray:
+        return a / max(float(np.linalg.norm(a)), 1e-30)
+
+    both = [np.concatenate([unit(a) for a in some]) for some in (found, true)]
+    return Recovered(*both, np.zeros_like(both[0]))
+
+
 def of_linear(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(features (k,) on the shared axes, responses (t,) up to one factor) of one person's ``linear_step`` from 0.
 

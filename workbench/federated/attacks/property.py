@@ -67,7 +67,7 @@ def deal(kind: np.ndarray, of: np.ndarray, plan: Plan, rng: np.random.Generator)
         There are too few persons of the kind, or of others, for one site.
     """
     some, rest = of[kind[of]], of[~kind[of]]
-    most = int(round(plan.share * plan.size))
+    most = round(plan.share * plan.size)
     if min(len(some), len(rest)) < most:
         raise ValueError(
             f"a site of {plan.size} persons, {plan.share:.0%} of one kind, needs {most} of either; the attacker's half "
