@@ -4,6 +4,7 @@
             a script hidden in a name (``window.__pwned``)
 ``guard``   what was seen on that page: ``foreign``, ``dialogs``, ``errors`` (console and page errors)
 ``launch``  starts a server in its own process group, waits until it answers, and ends the group
+``serve``   an app of ``tests/dashboards`` on Panel's server
 ``lab``     a JupyterLab; ``lab.show(page, cells)`` opens a notebook of these cells and runs them all
 
 Set ``SCREENSHOTS=<folder>`` to keep the pictures that ``picture(page, name)`` takes.
@@ -173,6 +174,23 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., N
     finally:
         for server in running:
             end_group(server)
+
+
+@pytest.fixture(scope="session")
+def serve(chromium: Any, launch: Callable[..., None]) -> Callable[..., str]:
+    """``serve(name, env=None)``: the address of ``tests/dashboards/<name>.py``, served by Panel on this machine."""
+
+    def at(name: str, env: dict[str, str] | None = None) -> str:
+        port = free_port()
+        command = [
+            *(sys.executable, "-m", "panel", "serve", str(ROOT / "tests" / "dashboards" / f"{name}.py")),
+            *("--address", "127.0.0.1", "--port", str(port), "--allow-websocket-origin", f"127.0.0.1:{port}"),
+        ]
+        url = f"http://127.0.0.1:{port}/{name}"
+        launch(command, url, env={"PYTHONPATH": str(ROOT), **(env or {})}, cwd=ROOT)
+        return url
+
+    return at
 
 
 def end_group(server: subprocess.Popen[bytes]) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-import socket
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,23 +14,12 @@ from tests.browser.test_panel import clean, pick
 from tests.widgets import planted_comparison
 from tests.widgets.planted import HOSTILE
 
-ROOT = Path(__file__).resolve().parents[2]
-APP = ROOT / "tests" / "dashboards" / "served_compare.py"
 SCORES = planted_comparison.comparison().scores.filter(study="gdsc2", split="unseen subject")
 
 
 @pytest.fixture(scope="module")
-def served(chromium: Any, launch: Callable[..., None]) -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "panel", "serve", str(APP), "--address", "127.0.0.1", "--port", str(port)),
-        *("--allow-websocket-origin", f"127.0.0.1:{port}"),
-    ]
-    url = f"http://127.0.0.1:{port}/served_compare"
-    launch(command, url, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
-    return url
+def served(serve: Callable[..., str]) -> str:
+    return serve("served_compare")
 
 
 def cells(board: Any, entry: str) -> list[str]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import socket
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,23 +13,12 @@ from tests.browser.test_panel import clean, pick
 from tests.widgets import planted_federation
 from tests.widgets.planted import HOSTILE
 
-ROOT = Path(__file__).resolve().parents[2]
-APP = ROOT / "tests" / "dashboards" / "served_federation.py"
 SCORES = planted_federation.value().sites
 
 
 @pytest.fixture(scope="module")
-def served(chromium: Any, launch: Callable[..., None]) -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "panel", "serve", str(APP), "--address", "127.0.0.1", "--port", str(port)),
-        *("--allow-websocket-origin", f"127.0.0.1:{port}"),
-    ]
-    url = f"http://127.0.0.1:{port}/served_federation"
-    launch(command, url, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
-    return url
+def served(serve: Callable[..., str]) -> str:
+    return serve("served_federation")
 
 
 def figures(board: Any, site: str) -> list[str]:

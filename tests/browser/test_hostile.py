@@ -7,8 +7,6 @@ Each is shown as it was typed, on the page and in the report, and none runs. The
 from __future__ import annotations
 
 import re
-import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,12 @@ import pytest
 from tests.dashboards import planted
 from widgets import report
 
-ROOT = Path(__file__).resolve().parents[2]
 IMG, SCRIPT = planted.HOSTILE, planted.HOSTILE_SCRIPT
 
 
 @pytest.fixture(scope="module")
-def served(chromium: Any, launch: Callable[..., None]) -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app = ROOT / "tests" / "dashboards" / "served.py"
-    command = [
-        *(sys.executable, "-m", "panel", "serve", str(app), "--address", "127.0.0.1", "--port", str(port)),
-        *("--allow-websocket-origin", f"127.0.0.1:{port}"),
-    ]
-    launch(command, f"http://127.0.0.1:{port}/served", env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
-    return f"http://127.0.0.1:{port}/served?store=hostile"
+def served(serve: Callable[..., str]) -> str:
+    return serve("served") + "?store=hostile"
 
 
 def unharmed(page: Any) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import socket
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,23 +13,12 @@ from widgets._response.loaded import Loaded
 from widgets._response.markup import number
 from widgets._response.summary import best, per_treatment
 
-ROOT = Path(__file__).resolve().parents[2]
-APP = ROOT / "tests" / "dashboards" / "served.py"
 BENIGN = re.compile(r"import map|favicon")  # Panel's own remarks about its modules
 
 
 @pytest.fixture(scope="module")
-def served(chromium: Any, launch: Callable[..., None]) -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "panel", "serve", str(APP), "--address", "127.0.0.1", "--port", str(port)),
-        *("--allow-websocket-origin", f"127.0.0.1:{port}"),
-    ]
-    url = f"http://127.0.0.1:{port}/served"
-    launch(command, url, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
-    return url
+def served(serve: Callable[..., str]) -> str:
+    return serve("served")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,25 +17,15 @@ from tests.widgets import planted_exposure, planted_study
 from tests.widgets.planted import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[2]
-APP = ROOT / "tests" / "dashboards" / "served_study.py"
 pytestmark = pytest.mark.shared_home
 
 
 @pytest.fixture(scope="module")
-def served(chromium: Any, launch: Callable[..., None], _module_home: Path) -> str:
+def served(serve: Callable[..., str], _module_home: Path) -> str:
     planted_study.write("everything")
     planted_study.write("only tumours", leave_out=("viability", "animals"))
     planted_study.write("odd names", hostile=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "panel", "serve", str(APP), "--address", "127.0.0.1", "--port", str(port)),
-        *("--allow-websocket-origin", f"127.0.0.1:{port}"),
-    ]
-    url = f"http://127.0.0.1:{port}/served_study"
-    launch(command, url, env={"PYTHONPATH": str(ROOT), "WORKBENCH_HOME": str(_module_home)}, cwd=ROOT)
-    return url
+    return serve("served_study", {"WORKBENCH_HOME": str(_module_home)})
 
 
 def tab(page: Any, name: str) -> None:

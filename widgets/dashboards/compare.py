@@ -20,9 +20,10 @@ from widgets._compare import listing
 from widgets._compare.job import Desk, Job
 from widgets._response.controls import html, picker
 from widgets._response.markup import Markup, table, tag
-from widgets._response.pieces import ICON, problem
+from widgets._response.pieces import problem
 from widgets._run_list import RunList
 from widgets.dashboards import begin
+from widgets.dashboards._frame import asked, framed
 from widgets.run_comparison import RunComparison
 from workbench.text import nearest
 
@@ -287,26 +288,10 @@ def nothing_yet() -> Markup:
 
 def page(store: Any = None) -> pmui.Page:
     """The whole page as it is served."""
-    shown = ComparePage(store)
-    asked = {name: words[0].decode("utf-8", "replace") for name, words in (pn.state.session_args or {}).items()}
-    if "study" in asked:
-        shown.open(asked["study"], asked.get("split", ""))
-    location = pn.state.location
-    if location is not None:  # so that the address in the browser is one to send to a colleague
-
-        def tell(*_: Any) -> None:
-            if shown.study and shown.split:
-                location.update_query(study=shown.study, split=shown.split)
-
-        shown.param.watch(tell, ["study", "split"])
-        pn.state.onload(tell)
-    if pn.state.curdoc is not None:
-        pn.state.on_session_destroyed(lambda _: shown.close())
-    return pmui.Page(
-        title="Compare runs \u00b7 Translational Workbench", favicon=ICON, theme_toggle=False, main_width=1500,
-        main=[pn.Column(shown, sizing_mode="stretch_width", margin=(16, 20))],
-        theme_config={"palette": {"primary": {"main": "#0072b2"}}},
-    )  # fmt: skip
+    shown, query = ComparePage(store), asked()
+    if "study" in query:
+        shown.open(query["study"], query.get("split", ""))
+    return framed(shown, "Compare runs", ["study", "split"], lambda: {"study": shown.study, "split": shown.split})
 
 
 if pn.state.served:

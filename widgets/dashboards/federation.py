@@ -21,8 +21,9 @@ from widgets._compare import listing
 from widgets._compare.job import Desk, Job
 from widgets._response.controls import html, picker
 from widgets._response.markup import Markup, tag
-from widgets._response.pieces import ICON, problem
+from widgets._response.pieces import problem
 from widgets.dashboards import begin
+from widgets.dashboards._frame import asked, framed
 from widgets.federation_board import FederationBoard
 from workbench import tables
 from workbench.text import nearest
@@ -287,26 +288,9 @@ def nothing_yet() -> Markup:
 def page(store: Any = None) -> pmui.Page:
     """The whole page as it is served."""
     shown = FederationPage(store)
-    asked = (pn.state.session_args or {}).get("run")
-    if asked:
-        shown.open(asked[0].decode("utf-8", "replace"))
-    location = pn.state.location
-    if location is not None:  # so that the address in the browser is one to send to a colleague
-
-        def tell(*_: Any) -> None:
-            chosen: Any = shown.opened_id
-            if chosen:
-                location.update_query(run=chosen)
-
-        shown.param.watch(tell, "run")
-        pn.state.onload(tell)
-    if pn.state.curdoc is not None:
-        pn.state.on_session_destroyed(lambda _: shown.close())
-    return pmui.Page(
-        title="Federations \u00b7 Translational Workbench", favicon=ICON, theme_toggle=False, main_width=1500,
-        main=[pn.Column(shown, sizing_mode="stretch_width", margin=(16, 20))],
-        theme_config={"palette": {"primary": {"main": "#0072b2"}}},
-    )  # fmt: skip
+    if run := asked().get("run"):
+        shown.open(run)
+    return framed(shown, "Federations", ["run"], lambda: {"run": shown.opened_id})
 
 
 if pn.state.served:

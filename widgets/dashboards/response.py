@@ -22,6 +22,7 @@ from widgets._response.explorer import explorer
 from widgets._response.loaded import Loaded, once
 from widgets._response.markup import Markup, tag
 from widgets.dashboards import begin
+from widgets.dashboards._frame import asked, framed
 
 FIRST_RUN = "workbench run experiments/response_gdsc2_unseen-subject.toml"
 
@@ -183,23 +184,9 @@ def _first_finished(frame: pl.DataFrame) -> str:
 def page(source: Any = None) -> pmui.Page:
     """The whole page as it is served."""
     shown = ResponsePage(source)
-    asked = (pn.state.session_args or {}).get("run")
-    if asked:
-        shown.open(asked[0].decode("utf-8", "replace"))
-    location = pn.state.location
-    if location is not None:  # so that the address in the browser is one to send to a colleague
-
-        def tell(_: Any = None) -> None:
-            if shown.run_id:
-                location.update_query(run=shown.run_id)
-
-        shown.param.watch(tell, "run_id")
-        pn.state.onload(tell)
-    return pmui.Page(
-        title="Drug response · Translational Workbench", favicon=pieces.ICON, theme_toggle=False, main_width=1500,
-        main=[pn.Column(shown, sizing_mode="stretch_width", margin=(16, 20))],
-        theme_config={"palette": {"primary": {"main": "#0072b2"}}},
-    )  # fmt: skip
+    if run := asked().get("run"):
+        shown.open(run)
+    return framed(shown, "Drug response", ["run_id"], lambda: {"run": shown.run_id})
 
 
 if pn.state.served:

@@ -15,9 +15,10 @@ import param
 
 from widgets._response.controls import html, picker
 from widgets._response.markup import Markup, tag
-from widgets._response.pieces import ICON, problem
+from widgets._response.pieces import problem
 from widgets._study.tabs import TABS, Absent, Opened, declare, prepare
 from widgets.dashboards import begin
+from widgets.dashboards._frame import asked, framed
 from widgets.linked import Selection, counted
 from workbench.text import nearest
 
@@ -187,27 +188,12 @@ def nothing_yet() -> Markup:
 
 def page() -> pmui.Page:
     """The whole page as it is served."""
-    shown_page = StudyPage()
-    asked = (pn.state.session_args or {}).get("study")
-    if asked:
-        shown_page.open(asked[0].decode("utf-8", "replace"))
-    location = pn.state.location
-    if location is not None:  # so that the address in the browser is one to send to a colleague
-
-        def tell(_: Any = None) -> None:
-            if shown_page.name_shown:
-                location.update_query(study=shown_page.name_shown)
-
-        shown_page.param.watch(tell, "name_shown")
-        pn.state.onload(tell)
+    shown = StudyPage()
+    if study := asked().get("study"):
+        shown.open(study)
     if pn.state.curdoc is not None:
         pn.state.onload(prepare)
-        pn.state.on_session_destroyed(lambda _: shown_page.close())
-    return pmui.Page(
-        title="Study \u00b7 Translational Workbench", favicon=ICON, theme_toggle=False, main_width=1500,
-        main=[pn.Column(shown_page, sizing_mode="stretch_width", margin=(16, 20))],
-        theme_config={"palette": {"primary": {"main": "#0072b2"}}},
-    )  # fmt: skip
+    return framed(shown, "Study", ["name_shown"], lambda: {"study": shown.name_shown})
 
 
 if pn.state.served:
