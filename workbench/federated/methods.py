@@ -89,20 +89,48 @@ def _ridge_settings() -> Mapping[str, Any]:
 
 
 def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
-    """DrugResponse in rounds (``network``) by a strategy; a robust ``rule`` may stand in place of the mean."""
+    """DrugResponse in rounds (``network``) by a strategy; a robust ``rule`` may stand in place of the mean.
+
+    With ``privacy`` the rounds are differentially private (``private.training``).
+    """
     from workbench.federated.network import fit as network
+    from workbench.federated.private import training as private
     from workbench.federated.robust import rules as robust
 
     own = {k: v for k, v in settings.items() if k not in ROBUST}
     rule = str(settings.get("rule", ""))
+    if settings.get("privacy"):
+        if rule:
+            raise MethodError("a robust rule cannot tell a wrong change from one with noise; give rule or privacy.")
+        return private.fit(sites, own, state, keep, say)
+    if idle := [k for k in own if k in private.settings() and k not in ("privacy", *network.settings())]:
+        raise MethodError(f'{idle[0]} is of a private training; say privacy = "person" or "site" too.')
+    own.pop("privacy", None)
     combine = robust.make(rule, int(settings.get("bad", 0)), bool(settings.get("mix", False))) if rule else None
     return network.fit(sites, own, state, keep, say, combine)
 
 
 def _network_settings() -> Mapping[str, Any]:
     from workbench.federated.network import fit as network
+    from workbench.federated.private import training as private
 
-    return dict(network.settings()) | ROBUST
+    return dict(network.settings()) | ROBUST | private.settings()
+
+
+def _pretraining(
+    sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None
+) -> Any:
+    """An encoder learnt together without responses, then DrugResponse in rounds from it (``pretraining``)."""
+    from workbench.federated.pretraining import fit as pretraining
+
+    return pretraining.fit(sites, settings, state, keep, say)
+
+
+def _pretraining_settings() -> Mapping[str, Any]:
+    from workbench.federated.network import fit as network
+    from workbench.federated.pretraining import fit as pretraining
+
+    return dict(network.settings()) | pretraining.settings()
 
 
 ROBUST = {"rule": "", "bad": 0, "mix": False}  # see ``robust.make``; the server then sees each site's change
@@ -112,6 +140,7 @@ METHODS: dict[str, Method] = {
     "means": Method(("drug_mean", "global_mean"), _means, lambda: {"modality": "expression"}),
     "ridge": Method(("ridge",), _ridge, _ridge_settings),
     "network": Method(("drug_response",), _network, _network_settings),
+    "pretraining": Method(("drug_response",), _pretraining, _pretraining_settings),
 }
 
 WHY = {  # said when such a predictor is asked for

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class Persons:
     """P persons with up to K samples and up to R rows each, filled up with nothing.
 
     ``x`` {modality: (P, K, f)}, ``presence`` (P, K, M); of each row ``sample`` (its place among K), ``drug``,
-    ``target``, ``censored`` and ``there`` (is it a row at all?), all (P, R); ``part`` (P,), which no member learns from.
+    ``target``, ``censored`` and ``there`` (is it a row?), all (P, R); ``part`` (P,), whose member never learns from them.
     """
 
     x: dict[str, Tensor]
@@ -66,7 +67,7 @@ def of(local: Local, offset: np.ndarray, sigma: float) -> Persons:
     who, person = np.unique(local.train["person"].to_numpy(), return_inverse=True)
     order = np.argsort(person, kind="stable")
     first = np.searchsorted(person[order], np.arange(len(who) + 1))
-    mine = [order[a:b] for a, b in zip(first[:-1], first[1:], strict=True)]
+    mine = [order[a:b] for a, b in pairwise(first)]
     samples = [np.unique(local.subject[i], return_inverse=True) for i in mine]
     table = np.zeros((len(who), max(len(i) for i in mine)), dtype=np.int64)  # number of each row
     place, there = table.copy(), np.zeros(table.shape, dtype=np.float32)

@@ -1,0 +1,254 @@
+"""DrugResponse trained by sites together under differential privacy: a public start, private rounds, and what it cost.
+
+    w <- strategy( w, mean over sites of their private changes )
+
+What leaves a site is ``network_private_round`` and nothing else, so a site whose policy sets a budget lets all of it
+pass, and refuses once the budget is spent. A site that refuses is left out of the round, by name; with fewer than
+``least`` left for that reason the training ends with the model of the rounds done, and says so.
+
+The epsilon told is that of a site that took part in every round once. A site that was started anew in the middle of a
+round trains that round twice; its own book has the truth about it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from workbench.federated.exact.progress import Keep, Progress, State
+from workbench.federated.messages import Ask, Gathered, Value
+from workbench.federated.network import fit as network
+from workbench.federated.network import strategies
+from workbench.federated.network.plan import NEEDS
+from workbench.federated.private import accounting, public_start
+from workbench.federated.private.accounting import Release, Spent
+from workbench.federated.secure.server import Secure
+from workbench.federated.sites import Sites, TooFewSites
+from workbench.predictors.drug_response import DrugResponse
+from workbench.splits import Fold
+
+PURPOSE = "network_private_round"
+UNITS = ("person", "site")
+REFUSED = {"own": (), "keep_optimizer": False}  # settings of exact rounds that a private one has no place for
+
+
+class PrivacyError(ValueError):
+    """A setting of a private training cannot be; says which, what was found and what may be."""
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """How private, and by what means.
+
+    Attributes
+    ----------
+    privacy : "person" (DP-SGD at the sites), "site" (whole changes clipped), or "" (none)
+    epsilon, delta : what all rounds together may cost; ``noise`` then follows
+    noise : sd of the noise over ``clip``; ``epsilon`` then follows. One of the two is given
+    clip : longest gradient of a person, or change of a site
+    rate : of persons, the share of them in a step (each by itself)
+    steps : of persons, steps within one round
+    persons : of persons, the number that stands for a site's persons in the step's size; public, never counted
+    learning_rate : of persons, of a step
+    public : the server's own public study (name or folder), or its Fold; start, closed form and intervals come from it
+    warm : epochs on the public rows before the first round
+    """
+
+    privacy: str = ""
+    epsilon: float = 0.0
+    delta: float = 1e-5
+    noise: float = 0.0
+    clip: float = 1.0
+    rate: float = 0.1
+    steps: int = 10
+    persons: int = 0
+    learning_rate: float = 0.1
+    public: str | Fold = ""
+    warm: int = 10
+
+    def __post_init__(self) -> None:
+        if self.privacy not in UNITS:
+            raise PrivacyError(f'privacy should be "person" or "site", found {self.privacy!r}.')
+        for key in ("epsilon", "delta", "noise", "clip", "rate", "learning_rate"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise PrivacyError(f"{key} should be a number, at least 0; found {value!r}.")
+        for key, least in (("steps", 1), ("persons", 0), ("warm", 0)):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise PrivacyError(f"{key} should be a whole number from {least}; found {value!r}.")
+        if bool(self.epsilon) == bool(self.noise):
+            raise PrivacyError(
+                f"give epsilon or noise, and the other follows; found epsilon = {self.epsilon}, noise = {self.noise}."
+            )
+        if not 0 < self.delta < 1 or not self.clip or not self.learning_rate:
+            raise PrivacyError("delta should be between 0 and 1, clip and learning_rate above 0.")
+        if not 0 < self.rate <= 1:
+            raise PrivacyError(f"rate should be above 0 and at most 1, found {self.rate}.")
+        if self.privacy == "person" and not self.persons:
+            raise PrivacyError("persons is missing: about how many a site has, as is publicly known (say 200).")
+        if not self.public:
+            raise PrivacyError("public is missing: a study that the server may look at, to start from.")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> tuple[Privacy, dict[str, Any]]:
+        """From a mapping, and what is left of it."""
+        mine = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in given.items() if k in mine}), {k: v for k, v in given.items() if k not in mine}
+
+    def releases(self, noise: float, rounds: int) -> tuple[Release, ...]:
+        """What ``rounds`` rounds tell, as the accountant reads it."""
+        if not rounds or not noise:
+            return ()
+        if self.privacy == "person":
+            return (Release(noise, self.rate, rounds * self.steps, "person"),)
+        return (Release(noise, 1.0, rounds, "site"),)
+
+    def noise_over(self, rounds: int) -> float:
+        """The noise itself, or the least that costs at most epsilon over all rounds."""
+        if self.noise:
+            return self.noise
+        person = self.privacy == "person"
+        return accounting.noise_for(
+            self.epsilon, self.delta, self.rate if person else 1.0, rounds * (self.steps if person else 1)
+        )
+
+
+def settings() -> dict[str, Any]:
+    """The settings a federation file may give, with their defaults."""
+    return {f.name: f.default for f in fields(Privacy)}
+
+
+def fit(
+    sites: Sites,
+    settings: Mapping[str, Any],
+    state: State | None = None,
+    keep: Keep | None = None,
+    say: Callable[[float, str], None] | None = None,
+) -> DrugResponse:
+    """Train on the rows of all ``sites``, none of whose persons (or which of whom) can be told from what they send.
+
+    Parameters
+    ----------
+    settings : see ``Privacy`` and ``network.fit.Settings``; ``local_epochs`` is of privacy "site"
+    state, keep, say : as in ``network.fit.fit``; values hold epsilon so far, and ``ended`` where budgets ran out
+
+    Returns
+    -------
+    DrugResponse, fitted; ``spent_`` what it cost, ``ended_`` why it ended early ("" where it did not), ``rounds_`` who
+    took part or was lost in each round
+
+    Raises
+    ------
+    PrivacyError
+        A setting that cannot be.
+    workbench.federated.sites.TooFewSites
+        Fewer than ``least`` sites answered, and not because of spent budgets; or no round was done.
+    """
+    privacy, rest = Privacy.of(settings)
+    chosen = network.Settings.of(rest)
+    for key, usual in REFUSED.items():
+        if getattr(chosen, key) != usual:
+            raise PrivacyError(f"{key} has no place in a private training; found {getattr(chosen, key)!r}.")
+    return _Training(sites, chosen, privacy, Progress(state, keep, say), say).run()
+
+
+class _Training:
+    """The rounds; everything it needs to go on stands in ``progress``."""
+
+    def __init__(self, sites: Sites, chosen: network.Settings, privacy: Privacy, progress: Progress, say: Any) -> None:
+        self.sites, self.chosen, self.privacy, self.progress, self.say = sites, chosen, privacy, progress, say
+        self.strategy = strategies.make(chosen.strategy, **chosen.options)
+        fold = privacy.public
+        if not isinstance(fold, Fold):
+            if chosen.endpoint is None:
+                raise PrivacyError("endpoint is missing: which one of the public study is meant.")
+            fold = public_start.opened(fold, chosen.endpoint, chosen.seed)
+        self.start = public_start.prepared(fold, chosen.params())
+        self.noise = privacy.noise_over(chosen.rounds)
+        self.carry = True  # sites have not seen the plan yet, or may have forgotten it
+        self.who: list[dict[str, Any]] = []
+
+    def run(self) -> DrugResponse:
+        rounds, progress = self.chosen.rounds, self.progress
+        held = progress.inner("private") or {}
+        if held:
+            shared = {k.removeprefix("w/"): a for k, a in held.items() if k.startswith("w/")}
+            moments = {k.removeprefix("s/"): a for k, a in held.items() if k.startswith("s/")}
+        else:
+            shared = self.start.begun(self.privacy.warm)
+            moments = self.strategy.start(shared)
+        done = int(held["done"][0]) if held else 0
+        while done < rounds and not progress.values.get("ended"):
+            try:
+                change = self._round(done, shared)
+            except TooFewSites as few:
+                if not done or not _spent(few):
+                    raise
+                progress.values["ended"] = f"after {done} of {rounds} rounds: {few}"
+                progress.save()
+                break
+            shared, moments = self.strategy.step(shared, change, moments)
+            done += 1
+            progress.values |= self._figures(done)
+            arrays = {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()}
+            progress.inside("private")(arrays | {"done": np.array([done])})
+            if self.say is not None:
+                self.say(0.1 + 0.85 * done / rounds, f"round {done} of {rounds}")
+        made = self.start.finished(shared)
+        told: Any = made
+        told.rounds_, told.ended_, told.left_out_ = self.who, str(progress.values.get("ended", "")), {}
+        told.noise_ = self.noise
+        told.spent_ = Spent(self._epsilon(done), self.privacy.delta, self.privacy.privacy)
+        return made
+
+    def _epsilon(self, done: int) -> float:
+        return accounting.epsilon(self.privacy.releases(self.noise, done), self.privacy.delta)
+
+    def _figures(self, done: int) -> dict[str, Value]:
+        return {"epsilon": self._epsilon(done), "delta": self.privacy.delta, "noise": self.noise}
+
+    def _round(self, number: int, shared: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Mean change of the sites that took part, each the same weight."""
+        c, p = self.chosen, self.privacy
+        arrays = {f"weights.{k}": a for k, a in shared.items()}
+        arrays |= {"offset": self.start.offset, "sigma": np.array([self.start.model.sigma_])}
+        values: dict[str, Value] = {
+            "number": number, "rounds": c.rounds, "privacy": p.privacy, "clip": float(p.clip), "noise": float(self.noise),
+        }  # fmt: skip
+        if p.privacy == "person":
+            values |= {"rate": float(p.rate), "steps": p.steps, "learning_rate": float(p.learning_rate)}
+            values["size"] = p.persons
+        else:
+            values |= {"epochs": c.local_epochs, "parts": c.least if isinstance(self.sites, Secure) else 1}
+            values["proximal"] = float(self.strategy.proximal if c.proximal is None else c.proximal)
+        sums, gathered = self._asked(arrays, values)
+        took = [r.site for r in gathered.replies]
+        self.who.append({"round": number + 1, "took": took, "lost": dict(gathered.lost), "set_aside": {}})
+        return {k: sums[f"change.{k}"] / len(took) for k in shared}
+
+    def _asked(self, arrays: dict[str, np.ndarray], values: dict[str, Value]) -> tuple[dict[str, np.ndarray], Gathered]:
+        """The sums over sites; a site without the plan gets the ask once more, with it, and others repeat theirs."""
+        number = self.progress.next()
+        while True:
+            ask: Ask = self.start.plan.ask(PURPOSE, number, arrays, values, carry=self.carry)
+            try:
+                sums, gathered = self.sites.total(ask, self.chosen.least)
+                missing = any(NEEDS in why for why in gathered.lost.values())
+            except TooFewSites as few:
+                if self.carry or NEEDS not in str(few):
+                    raise
+                missing = True
+            if self.carry or not missing:
+                self.carry = False
+                return sums, gathered
+            self.carry = True
+
+
+def _spent(few: TooFewSites) -> bool:
+    """Whether a site was lost because its privacy budget does not allow another round."""
+    return "budget spent" in str(few)
