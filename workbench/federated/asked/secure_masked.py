@@ -42,5 +42,6 @@ def answer(site, ask: Ask) -> Answer:
     values = {k: v for k, v in ask.values.items() if not k.startswith(OWN)}
     real = Ask(purpose, ask.round, arrays, values)
     made = site.made(real, leaves=False)
-    hidden = conversation.hide(memory, name, made.arrays, made.rows, conversation.fingerprint(real))
+    rows = made.rows if made.releases is None else 0  # an exact count beside noisy sums would not be private
+    hidden = conversation.hide(memory, name, made.arrays, rows, conversation.fingerprint(real))
     return Answer(made.rows, hidden, {"purpose": purpose}, behind=made.behind, masked=True)

@@ -132,7 +132,7 @@ def _read(site: Site, ask: Ask) -> Rows:
         train = train.with_columns(part=pl.col("subject").replace_strict(part, return_dtype=pl.Int64))
         few = pl.len().over("treatment", "part").min().over("treatment") < site.policy.minimum_cell
         train = train.filter(~few)
-        train = train.with_columns(value=_converted(train["value"].to_numpy(), site.fold.unit, ask))
+        train = train.with_columns(value=converted(train["value"].to_numpy(), site.fold.unit, ask))
         y = matrix(train, subjects, names)
     x = values[there]
     rare = np.isfinite(x).sum(0) < site.policy.minimum_cell
@@ -143,7 +143,8 @@ def _read(site: Site, ask: Ask) -> Rows:
     return Rows(f"agreed rows of {modality}", subjects, groups, x, y, train.height, behind)
 
 
-def _converted(value: np.ndarray, own: str, ask: Ask) -> np.ndarray:
+def converted(value: np.ndarray, own: str, ask: Ask) -> np.ndarray:
+    """Values in the ask's ``unit``; a SiteError where they cannot be told in it."""
     wanted = str(ask.values.get("unit", own))
     if wanted == own:
         return value

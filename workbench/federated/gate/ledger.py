@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,6 +79,7 @@ class Ledger:
     _head: str = field(default=START, repr=False)
     _count: int = field(default=0, repr=False)
     _sent: list[tuple[str, int, int]] = field(default_factory=list, repr=False)
+    _charges: list[Mapping[str, Any]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
@@ -99,6 +100,12 @@ class Ledger:
             self._catch_up()
         return self._sent
 
+    def charges(self) -> list[Mapping[str, Any]]:
+        """Every line of kind "charge" so far, oldest first: what ``budget`` wrote."""
+        with self._locked():
+            self._catch_up()
+        return list(self._charges)
+
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Write one line, wait until the disk has it, and return it with number, time, previous hash and hash.
 
@@ -109,10 +116,19 @@ class Ledger:
             read last.
         """
         with self._locked():
+            return self._append(entry, self._catch_up())
+
+    def charge(self, decide: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any] | None]) -> None:
+        """Under one lock: show ``decide`` every charge so far, and write the line that it returns (None: none)."""
+        with self._locked():
             torn = self._catch_up()
-            if torn:
-                self._write(_closing(torn), before=b"" if torn.endswith(b"\n") else b"\n")
-            return self._write(entry)
+            if (entry := decide(self._charges)) is not None:
+                self._append(entry, torn)
+
+    def _append(self, entry: Mapping[str, Any], torn: bytes) -> dict[str, Any]:
+        if torn:
+            self._write(_closing(torn), before=b"" if torn.endswith(b"\n") else b"\n")
+        return self._write(entry)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -166,6 +182,8 @@ class Ledger:
         self._head, self._count = entry["hash"], self._count + 1
         if entry["kind"] == "message":
             self._sent.append((entry["time"][:10], entry["round"], entry["bytes"]))
+        elif entry["kind"] == "charge":
+            self._charges.append(entry)
 
     def _write(self, entry: Mapping[str, Any], before: bytes = b"") -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

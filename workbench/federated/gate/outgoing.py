@@ -1,11 +1,12 @@
-"""What every answer of a site passes on its way out, in order: persons, content, door, book.
+"""What every answer of a site passes on its way out, in order: persons, content, budget, door, book.
 
     Persons   enough persons behind it, no two answers that differ by a few persons (policy)
     leaks     no row in it, as far as that can be told (leaks.Check)
+    Budget    noisy answers charged to the site's privacy budget; exact ones refused where it has one (budget.Budget)
     Door      masked where it has to be, no small counts, within the bytes and rounds the policy allows
     Ledger    written down, synced, and only then sent (ledger.Ledger)
 
-Before a secure sum an answer passes the first two in the clear; the last two see it masked, as it leaves.
+Before a secure sum an answer passes the first three in the clear; the last two see it masked, as it leaves.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ from workbench.federated.policy import ASKED, Policy, PolicyError
 if TYPE_CHECKING:
     from workbench.federated.site import Outgoing, Site
 
-BOOK, ANSWERED = "ledger.jsonl", "answered.jsonl"
+BOOK, ANSWERED, KEY = "ledger.jsonl", "answered.jsonl", "noise.key"
 
 
 def steps(folder: Path | str) -> list[Outgoing]:
     """The steps of a site that keeps its book in ``folder``: ``Site(..., outgoing=gate.steps(folder))``."""
+    from workbench.federated.gate.budget import Budget
     from workbench.federated.gate.leaks import Check
 
     book = Ledger(Path(folder) / BOOK)
-    return [Persons(Path(folder) / ANSWERED), Check(), Door(book), book]
+    return [Persons(Path(folder) / ANSWERED), Check(), Budget(book, Path(folder) / KEY), Door(book), book]
 
 
 @dataclass

@@ -8,11 +8,11 @@ standard deviation ``noise`` times the L2 sensitivity to one unit, on a Poisson 
                         (Balle and Wang 2018, ICML, theorem 8; Dong, Roth and Su 2022, JRSS-B 84:3, corollary 3.3)
     some sampled        numerical composition of privacy loss random variables: the upper end of its error bounds
                         (Gopi, Lee and Wutschitz 2021, NeurIPS; opacus' ``PRVAccountant``); what is at rate 1 joins as
-                        one mechanism. Where that gives up (delta too small for its grid), Renyi's bound, which is looser
+                        one mechanism. Where that gives up (delta too small for its grid), Renyi's bound, a looser one
                         (Mironov 2017; opacus' ``RDPAccountant``)
 
-A site that is clipped as a whole to C moves a sum by C when it leaves, and by up to 2 C when one of its persons does: so
-beside releases about persons, one about sites counts for a person at half its noise.
+A site that is clipped as a whole to C moves a sum by C when it leaves, and by up to 2 C when one of its persons does:
+so beside releases about persons, one about sites counts for a person at half its noise.
 """
 
 from __future__ import annotations
