@@ -3,7 +3,7 @@ import { fixed, whole } from "./_parts.js";
 import { short } from "./_axes.js";
 
 export const UNKNOWN = "not measured";
-export const ARM_ORDER = ["alone", "federated", "personalised", "pooled"];
+export const ARM_ORDER = ["alone", "own pretraining", "pretrained together", "federated", "personalised", "pooled"];
 export const signed = (x, digits = 3) => {
   if (!Number.isFinite(x)) return "\u2013";
   const text = Math.abs(x).toFixed(digits);

@@ -28,7 +28,7 @@ from workbench.score import BETTER
 from workbench.tables import FEDERATION_ATTACKS, FEDERATION_ROUNDS, FEDERATION_VALUE, FEDERATION_VERDICTS, check, empty
 
 VERDICTS = ("join", "do not join", "cannot tell")
-ARMS = ("alone", "federated", "pooled", "personalised")
+ARMS = ("alone", "federated", "pooled", "personalised", "own pretraining", "pretrained together")
 Frames = dict[str, pl.DataFrame]
 
 

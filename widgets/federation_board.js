@@ -31,6 +31,8 @@ const FED_CSS = `
 .wb-fed .federated{color:var(--wb-accent);}
 .wb-fed .personalised{color:var(--wb-good);}
 .wb-fed .personalised .dot{border-radius:2px;}
+.wb-fed .pretraining,.wb-fed .pretrained{color:var(--wb-c4);}
+.wb-fed .pretraining .dot{background:var(--wb-bg);border:2.5px solid currentColor;}
 .wb-fed .pooled{color:var(--wb-c5);}
 .wb-fed .pooled .dot{border-radius:2px;transform:rotate(45deg) scale(.86);}
 .wb-fed .figs .num{height:21px;line-height:21px;text-align:left;}
@@ -72,6 +74,7 @@ const FED_CSS = `
 `;
 const VERDICT = { join: ["v0", "\u2713 join"], "do not join": ["v1", "\u2715 do not join"], "cannot tell": ["v2", "? cannot tell"] };
 const MARK = { better: "\u25b2 better", worse: "\u25bc worse", "no difference shown": "" };
+const JOINED = { personalised: "a head of its own", "pretrained together": "its own head on a shared encoder" };
 const GOOD = { higher: "higher is better", lower: "lower is better" };
 const finite = (values) => values.filter((v) => v !== null && Number.isFinite(v));
 const num = (x) => (x === null ? NaN : x);
@@ -125,7 +128,7 @@ function render({ model, el }) {
     };
     const unit = (name) => value.metrics.find((m) => m.name === name)?.unit;
     fill(where, value.places, "place", (x) => x);
-    fill(arm, arms, "arm", (x) => (x === "personalised" ? "personalised: a head of its own" : "federated: the shared model"));
+    fill(arm, arms, "arm", (x) => `${x}: ${JOINED[x] || "the shared model"}`);
     fill(what, value.metrics.map((m) => m.name), "metric", (x) => (unit(x) ? `${x}, ${unit(x)}` : x));
     const kind = value.metrics.find((m) => m.name === model.get("metric"));
     const sites = kind ? sitesOf(value, model.get("place"), kind.name, model.get("arm")) : [];

@@ -88,6 +88,22 @@ def _ridge_settings() -> Mapping[str, Any]:
     return {k: v for k, v in ridge.settings().items() if k not in TOLD}
 
 
+def _private_ridge(
+    sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None
+) -> Any:
+    """Ridge from sums under differential privacy (``private.ridge``); chosen by name: method = "private_ridge"."""
+    from workbench.federated.private import ridge
+
+    own = {k: v for k, v in settings.items() if k in ridge.settings()}
+    return ridge.fit(sites, own | dict(settings["parameters"]), state, keep, say)
+
+
+def _private_ridge_settings() -> Mapping[str, Any]:
+    from workbench.federated.private import ridge
+
+    return {k: v for k, v in ridge.settings().items() if k not in TOLD}
+
+
 def _network(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
     """DrugResponse in rounds (``network``) by a strategy; a robust ``rule`` may stand in place of the mean.
 
@@ -139,6 +155,7 @@ TOLD = ("predictor", "parameters", "rounds", "least", "seed", "endpoint", "modal
 METHODS: dict[str, Method] = {
     "means": Method(("drug_mean", "global_mean"), _means, lambda: {"modality": "expression"}),
     "ridge": Method(("ridge",), _ridge, _ridge_settings),
+    "private_ridge": Method(("ridge",), _private_ridge, _private_ridge_settings),
     "network": Method(("drug_response",), _network, _network_settings),
     "pretraining": Method(("drug_response",), _pretraining, _pretraining_settings),
 }

@@ -36,7 +36,8 @@ from workbench.text import nearest
 
 SHARED = ("name", "question", "study", "endpoint", "split", "folds", "seed", "cohort", "only", "require", "draws",
           "predictors", "parameters")  # fmt: skip
-ARMS = ("alone", "pooled")
+PRETRAINED = ("own pretraining", "pretrained together")  # arms of method "pretraining": a site's own head on either
+ARMS = ("alone", "pooled", *PRETRAINED)
 SECURE = 3  # fewest sites of a secure sum: of two, each knows the other's part
 
 
@@ -59,7 +60,7 @@ class Federation:
     secure : sums by secure aggregation, so that no site's part is seen
     most_share : most of all sites' training rows that one site may claim; one that claims more is dropped by name
     settings : of the method
-    arms : what is trained beside it, to be compared in each site: "alone", "pooled"
+    arms : what is trained beside it, to be compared in each site: names of ``ARMS``
     gated : True where each answer passes a site's whole gate, ledger and checks for rows included, as at a real site
     policy : of every site of a simulation
     """
@@ -187,6 +188,8 @@ def _typed(where: str, plan: Experiment, own: dict[str, Any]) -> Federation:
     for arm in own.get("arms", ()):
         if arm not in ARMS:
             raise FederationError(f"{where}: arms names {arm!r}.{nearest(str(arm), ARMS)} Known: {', '.join(ARMS)}.")
+        if arm in PRETRAINED and own["method"] != "pretraining":
+            raise FederationError(f'{where}: arm {arm!r} needs method = "pretraining"; found {own["method"]!r}.')
     if own.get("secure") and own.get("settings", {}).get("rule"):
         raise FederationError(f"{where}: a robust rule looks at each site's change, which secure sums hide; give one.")
     if own.get("secure") and own.get("least", 2) < SECURE:

@@ -20,6 +20,8 @@ from workbench import home
 from workbench.federated import policy as policies
 from workbench.federated import sharing, spec
 from workbench.federated.messages import Ask, MessageError, Reply, Value
+from workbench.federated.needed import need
+from workbench.federated.pretraining import unlabelled
 from workbench.federated.site import Site, SiteError
 from workbench.splits import Fold
 from workbench.study import Study, find
@@ -27,24 +29,19 @@ from workbench.study import Study, find
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
-NEEDS = "federation with Flower needs the package flwr: pip install 'translational-workbench[federation]'"
 MESSAGE_TYPE = "query"  # of Flower's three the one without a meaning of its own: asks know theirs
 
 _sites: dict[tuple[int, str], Site] = {}
 _folds: dict[tuple[str, int], tuple[Fold, dict[str, list[str]]]] = {}
+_free: dict[str, Any] = {}  # subjects without responses of the fold opened last
 _lock = threading.RLock()
 
 
-class MissingFlower(ImportError):
-    """The optional package flwr is not installed; says how to get it."""
-
-
 def flower() -> Any:
-    """Flower's package ``flwr.app``; raises MissingFlower where it is not installed."""
-    try:
-        import flwr.app
-    except ImportError as error:
-        raise MissingFlower(NEEDS) from error
+    """Flower's package ``flwr.app``; raises ``needed.MissingError`` where it is not installed."""
+    need("a federation with Flower", "flwr")
+    import flwr.app
+
     return flwr.app
 
 
@@ -175,11 +172,27 @@ def _simulated(federation: spec.Federation, number: int, node: Mapping[str, Any]
 
 def _site(federation: spec.Federation, fold: Fold, name: str, subjects: list[str]) -> Site:
     made = Site(name, sharing.local(fold, subjects), policies.of(federation.policy))
+    made.unlabelled = free(federation, fold.number).get(name, ())
     if federation.gated:
         from workbench.federated.gate import outgoing as gate
 
         made.outgoing = gate.steps(book(federation, fold.number, name))
     return made
+
+
+def free(federation: spec.Federation, number: int) -> dict[str, tuple[str, ...]]:
+    """{site: its subjects without responses} of a simulation, where the method learns from them."""
+    if not _learns_from_all(federation):
+        return {}
+    fold, dealt = opened(federation, number)
+    with _lock:
+        if _free.get("of") is not fold:
+            _free.update(of=fold, dealt=unlabelled.dealt(fold, dealt, federation.sites))
+        return _free["dealt"]
+
+
+def _learns_from_all(federation: spec.Federation) -> bool:
+    return federation.method == "pretraining" and bool(federation.settings.get("unlabelled", True))
 
 
 def book(federation: spec.Federation, number: int, site: str) -> Path:
@@ -199,6 +212,8 @@ def _real(federation: spec.Federation, number: int, node: Mapping[str, Any]) -> 
     fold = federation.divide(Study.open(str(node["study"]))).fold(number)
     policy = policies.read(str(node["policy"]))
     made = Site(str(node["name"]), fold, policy, gate.steps(str(node["ledger"])))
+    if _learns_from_all(federation):
+        made.unlabelled = tuple(unlabelled.of(fold))
     if "roster" in node:
         from workbench.federated.secure import roster
 

@@ -16,6 +16,7 @@ kept optimiser and no dropout is plain training.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -55,6 +56,7 @@ class Settings:
     proximal : mu of the sites' proximal term; None takes the strategy's
     own : prefixes of layers that each site keeps to itself ("identity", "level", "shape": a local head)
     keep_optimizer : sites keep their optimiser's state between rounds
+        both live in the site's process: one that took part and has lost it is refused by name, never begun anew
     modality, axes, steps : of the closed form and the shared axes (see ``ridge.Settings``)
     share : least share of the common features that a site has to have
     parameters : of the DrugResponse
@@ -120,6 +122,7 @@ def fit(
     keep: Keep | None = None,
     say: Callable[[float, str], None] | None = None,
     combine: strategies.Combine | None = None,
+    begin: Callable[[Start, Progress], Mapping[str, np.ndarray]] | None = None,
 ) -> DrugResponse:
     """Train on the rows of all ``sites``; a site that is gone in a round has no part in that round.
 
@@ -129,8 +132,10 @@ def fit(
     state : what ``keep`` last got, as (round, arrays, values): a killed server goes on from there, bitwise
     keep : called with (round, arrays, values) after each round; values hold the round's figures
     say : called with (share done, what is done)
-    combine : in place of the weighted mean, (changes, weights) -> object with ``arrays`` and ``set_aside``; it has to
-        see each site's change, so no secure sum is possible then
+    combine : in place of the weighted mean, (changes, weights, names of the sites, how many bad ones the checks have
+        dropped) -> object with ``arrays`` and ``set_aside``; it has to see each site's change, so no secure sum is
+        possible then. What it remembers of the sites in ``evidence`` is kept with the state
+    begin : (start, progress) -> weights to begin with in place of random ones (``pretraining``)
 
     Returns
     -------
@@ -160,6 +165,7 @@ def fit(
                 raise TooFewSites(str(changed)) from changed
             progress.restart(f"without {', '.join(lost)} from the start")
     training = _Training(sites, chosen, start, strategy, progress, combine)
+    training.begun = {} if begin is None else begin(start, progress)
     shared = training.run(say)
     widths, squares = training.widths(shared)
     return _model(training, shared, widths, squares)
@@ -174,6 +180,7 @@ class _Training:
         self.carry = True  # sites have not seen the plan yet, or may have forgotten it
         self.points: list[tuple[int, str, float]] = []
         self.who: list[dict[str, Any]] = []
+        self.begun: Mapping[str, np.ndarray] = {}
 
     def run(self, say: Callable[[float, str], None] | None) -> dict[str, np.ndarray]:
         """Shared weights after the last round."""
@@ -182,8 +189,9 @@ class _Training:
             shared = {k.removeprefix("w/"): a for k, a in held.items() if k.startswith("w/")}
             moments = {k.removeprefix("s/"): a for k, a in held.items() if k.startswith("s/")}
             first, curve = int(held["done"][0]), held["curve"]
+            self._remember()
         else:
-            begun = weights(built(self.start.plan, self.start.sigma))
+            begun = weights(built(self.start.plan, self.start.sigma)) | dict(self.begun)
             shared = {k: a for k, a in begun.items() if not k.startswith(self.chosen.own or "\0")}
             moments, first, curve = self.strategy.start(shared), 0, np.zeros((0, 2))
         for number in range(first, self.chosen.rounds):
@@ -191,7 +199,7 @@ class _Training:
             shared, moments = self.strategy.step(shared, change, moments)
             curve = np.concatenate([curve, told[None]])
             arrays = {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()}
-            self.progress.values |= self._figures(*told)
+            self.progress.values |= self._figures(*told) | self._memory()
             self.progress.inside("network")(arrays | {"done": np.array([number + 1]), "curve": curve})
             if say is not None:
                 done = 0.2 + 0.75 * (number + 1) / self.chosen.rounds
@@ -199,6 +207,19 @@ class _Training:
         for number, told in enumerate(curve):
             self.points += [(number + 1, name, value) for name, value in self._figures(*told).items()]
         return shared
+
+    def _memory(self) -> dict[str, Value]:
+        """Who took part in each round, and what a rule that remembers holds against whom: plain values."""
+        evidence: Mapping[str, float] = getattr(self.combine, "evidence", {})
+        told: dict[str, Value] = {"evidence of": list(evidence), "evidence": list(evidence.values())}
+        return (told if evidence else {}) | {"who": json.dumps(self.who)}
+
+    def _remember(self) -> None:
+        """Put back what ``_memory`` kept."""
+        values = self.progress.values
+        self.who = json.loads(values.get("who", "[]"))
+        if hasattr(self.combine, "evidence"):
+            self.combine.evidence = dict(zip(values.get("evidence of", []), values.get("evidence", []), strict=True))
 
     def _figures(self, learnt: float, held: float) -> dict[str, float]:
         """In the endpoint's unit: errors of rows learnt from, and of rows held out, before the round."""
@@ -215,6 +236,8 @@ class _Training:
             "proximal": float(self.strategy.proximal if c.proximal is None else c.proximal),
             "keep_optimizer": c.keep_optimizer,
         }  # fmt: skip
+        if c.own or c.keep_optimizer:
+            values["been"] = sorted({site for told in self.who for site in told["took"]})
         aside: dict[int, str] = {}
         ask, gathered, sums = self._asked(arrays, values)
         if self.combine is None:
@@ -227,7 +250,7 @@ class _Training:
                 {k: r.arrays[f"change.{k}"].astype(np.float64) / s for k in shared}
                 for r, s in zip(gathered.replies, own, strict=True)
             ]
-            combined = self.combine(changes, np.array(own))
+            combined = self.combine(changes, np.array(own), [r.site for r in gathered.replies], len(gathered.dropped))
             change, aside = combined.arrays, dict(combined.set_aside)
             sums = {k: np.sum([r.arrays[k] for r in gathered.replies], axis=0) for k in ("share", "learnt", "held_out")}
             share = float(sums["share"][0])

@@ -24,7 +24,7 @@ from workbench.federated.messages import Ask, Gathered, Value
 from workbench.federated.network import fit as network
 from workbench.federated.network import strategies
 from workbench.federated.network.plan import NEEDS, Plan
-from workbench.federated.network.start import axes_of, smallest
+from workbench.federated.network.start import Start, axes_of, smallest
 from workbench.federated.pretraining import head
 from workbench.federated.pretraining.local import built, weights
 from workbench.federated.sites import Sites, TooFewSites
@@ -131,6 +131,36 @@ def encoder(
     return learnt(sites, plan, Pretraining.of(settings), chosen, sum(agreed.rows.values()), progress, say)
 
 
+def fit(
+    sites: Sites,
+    settings: Mapping[str, Any],
+    state: State | None = None,
+    keep: Keep | None = None,
+    say: Say | None = None,
+) -> DrugResponse:
+    """An encoder learnt over all ``sites``, then a DrugResponse trained by them in rounds (``network``) from it.
+
+    Parameters
+    ----------
+    settings : of ``Pretraining`` and of ``network.Settings``; ``rounds`` are those of the response model
+    state, keep, say : as in ``network.fit``
+
+    Returns
+    -------
+    DrugResponse, fitted; ``encoder_`` is what ``encoder`` returns, for heads of the sites' own (``head.fit``)
+    """
+    own = {k: v for k, v in settings.items() if k not in Pretraining.__dataclass_fields__}
+    chosen, found = network.Settings.of(own), list[DrugResponse]()
+
+    def begin(start: Start, progress: Progress) -> dict[str, np.ndarray]:
+        found.append(learnt(sites, start.plan, Pretraining.of(settings), chosen, start.rows, progress, say))
+        return {k: a for k, a in weights(found[0]).items() if k.startswith(ENCODER)}
+
+    made: Any = network.fit(sites, own, state, keep, say, begin=begin)
+    made.encoder_, made.points_ = found[0], [*found[0].points_, *made.points_]  # type: ignore[attr-defined]
+    return made
+
+
 def learnt(
     sites: Sites, plan: Plan, own: Pretraining, chosen: network.Settings, rows: int, progress: Progress, say: Say | None
 ) -> DrugResponse:
@@ -221,7 +251,7 @@ class _Rounds:
 
 
 def _figures(told: np.ndarray) -> dict[str, float]:
-    return {"pretraining loss": float(told[0]), "pretraining R2, held out": float(told[1])}
+    return {"pretraining loss": float(told[0]), "pretraining R2 held out": float(told[1])}
 
 
 def _explained(names: list[str], count: np.ndarray, sums: np.ndarray) -> tuple[Explained, ...]:

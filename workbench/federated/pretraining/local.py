@@ -123,7 +123,7 @@ def built(plan: Plan, hide: float, hide_modality: float) -> MaskedAutoencoder:
         )
 
 
-def weights(module: MaskedAutoencoder) -> dict[str, np.ndarray]:
+def weights(module: torch.nn.Module) -> dict[str, np.ndarray]:
     """Everything that is trained, by name: float32, copies."""
     return {k: v.detach().numpy().copy() for k, v in module.named_parameters()}
 

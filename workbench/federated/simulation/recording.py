@@ -15,7 +15,8 @@ import polars as pl
 from workbench import predict, predictors, runs, score, tables
 from workbench.federated import task
 from workbench.federated.messages import Value
-from workbench.federated.spec import Federation
+from workbench.federated.spec import PRETRAINED, Federation
+from workbench.federated.watched import checked
 from workbench.federated.worth import arms
 from workbench.study import Study, find
 
@@ -81,7 +82,7 @@ def _fold(
         base = predict.baseline(fold)
         answer = score.unseal(predict.predictions(made.predictor, fold, base), fold)
         child.metrics(_scored(answer))
-        told_apart = pl.concat([arms.of("federated", answer, dealt), *_arms(federation, fold, dealt, base, say)])
+        told_apart = pl.concat([arms.of("federated", answer, dealt), *_arms(federation, made, base, say)])
         example = fold.test.select("subject", "treatment").head(5)
         child.model(name, made.predictor.config(), made.predictor.arrays(), example)
         whole = _whole(getattr(made.predictor, "points_", None) or told_by_round)
@@ -93,8 +94,20 @@ def _fold(
         child.tables(made_tables)
         for site, subjects in dealt.items():
             _site(parent, federation, number, site, answer.filter(pl.col("subject").is_in(subjects)), rounds)
+        if (encoder := getattr(made.predictor, "encoder_", None)) is not None:
+            _encoder(parent, number, encoder, example)
         child.tag({runs.MARK: mark})
     return made_tables
+
+
+def _encoder(parent: runs.Recording, number: int, encoder: Any, example: pl.DataFrame) -> None:
+    """The nested run of an encoder that sites learnt together: for heads of their own, it comes back by this name."""
+    with parent.child("encoder", number, {}) as child:
+        told = {f"masked R2{'' if e.modality == 'all' else f' {e.modality}'}": e for e in encoder.explained_}
+        ends = {f"{name} {end}": float(getattr(e, end)) for name, e in told.items() for end in ("low", "high")}
+        figures = {name: float(e.value) for name, e in told.items()} | ends
+        child.metrics({k: v for k, v in figures.items() if v == v})  # NaN: too few persons at every site
+        child.model("encoder", encoder.config(), encoder.arrays(), example)
 
 
 def _whole(points: list[tuple[int, str, float]]) -> pl.DataFrame:
@@ -115,19 +128,26 @@ def _set_aside(predictor: Any) -> pl.DataFrame:
     return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_ROUNDS)
 
 
-def _arms(federation: Federation, fold: Any, dealt: Any, base: pl.Series, say: Say | None) -> list[pl.DataFrame]:
+def _arms(federation: Federation, made: Fitted, base: pl.Series, say: Say | None) -> list[pl.DataFrame]:
     if not federation.arms:
         return []
     if say is not None:
         say(0.95, "trained in one house: " + ", ".join(federation.arms))
+    fold, dealt = made.fold, made.dealt
     parameters = federation.experiment.parameters.get(federation.predictor, {})
-    return arms.trained(federation.arms, federation.predictor, parameters, fold, dealt, base)
+    out = arms.trained(federation.arms, federation.predictor, parameters, fold, dealt, base)
+    if set(federation.arms) & set(PRETRAINED):
+        from workbench.federated.pretraining import arms as pretrained
+        from workbench.federated.simulation import simulate
+
+        free, told = task.free(federation, fold.number), simulate.settings(federation)
+        out += pretrained.trained(federation.arms, made.predictor.encoder_, told, fold, dealt, free, base)
+    return out
 
 
 def _costs(fold: Any, dealt: Any, rounds: pl.DataFrame) -> pl.DataFrame:
     """``tables.FEDERATION_COSTS``: what each site brought and sent, and how often it had no part."""
     asked = rounds.filter(pl.col("site").is_not_null() & (pl.col("bytes").is_not_null() | pl.col("lost").is_not_null()))
-    asked = asked.filter(pl.col("name").cast(pl.String) != "flagged")  # told apart, and taken part all the same
     rows = []
     for site, subjects in dealt.items():
         own = asked.filter(pl.col("site").cast(pl.String) == site)
@@ -157,6 +177,8 @@ def _site(
         lost = own.drop_nulls("lost").select("round", "name", "lost").unique(maintain_order=True)
         if lost.height:
             child.tag({"lost": "; ".join(f"round {r}, {p}: {why}" for r, p, why in lost.iter_rows())})
+        if judged := checked(own):
+            child.tag({"checks": " ".join(judged)})
 
 
 def _naive(federation: Federation, fold: Any, base: pl.Series) -> list[pl.DataFrame]:

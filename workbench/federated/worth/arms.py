@@ -2,6 +2,7 @@
 
     alone    the predictor's own fit on the site's rows, judged on the site's test rows
     pooled   the same fit on the rows of all sites together
+    own pretraining, pretrained together   a head of the site's own on an encoder (``pretraining.arms``)
     federated, personalised   what the federation gave; personalised where each site has a model of its own
 
 Same predictor, same parameters, same test rows; ``value`` compares them pair by pair.

@@ -12,7 +12,9 @@ from workbench import score
 from workbench.federated.worth.measured import Arms, Found
 from workbench.federated.worth.verdict import Gain, gain, judge, size
 
-ALONE, FEDERATED, POOLED, PERSONALISED = ARMS = ("alone", "federated", "pooled", "personalised")
+ALONE, FEDERATED, POOLED, PERSONALISED, OWN_ENCODER, SHARED_ENCODER = ARMS = (
+    "alone", "federated", "pooled", "personalised", "own pretraining", "pretrained together",
+)  # fmt: skip
 OWN = "own"  # every arm with the baseline of its own training rows
 METRICS = ("normalised Pearson", "per-drug Pearson", "RMSE")  # the main ones: none may be given up for another
 MEANS = "mean effects"  # the naive predictor where none of the family was given
@@ -149,10 +151,18 @@ class SiteValue:
             d = self.difference(other, decides, arm)
             if d is not None and score.verdict(*d.interval(), sign) == "better":
                 yield f"{words} {size(abs(d.value), self.unit(decides))} more of {decides}"
+        if arm == SHARED_ENCODER and OWN_ENCODER in self.arms.frames:
+            d = self.difference(arm, decides, OWN_ENCODER)
+            if d is not None:  # what is due to the others: the rest a site has by pretraining alone
+                low, high = d.interval()
+                yield f"beside pretraining of its own {decides} changes by {d.value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _open_to(attacks: pl.DataFrame) -> Iterator[str]:
-    for a in attacks.filter(pl.col("low") > pl.col("chance")).iter_rows(named=True):
+    """The strongest figure of each kind of attack ("membership", of "membership, loss threshold") that works."""
+    kind = pl.col("attack").cast(pl.String).str.split(",").list.first()
+    works = attacks.filter(pl.col("low") > pl.col("chance")).sort("value", descending=True, maintain_order=True)
+    for a in works.unique(kind, keep="first", maintain_order=True).iter_rows(named=True):
         yield f"{a['attack']} works: {a['figure']} {a['value']:.3f}, chance {a['chance']:.3f}"
 
 

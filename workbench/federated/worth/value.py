@@ -12,13 +12,14 @@ share them, and flatter the federated arm.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
 from workbench import predictors, score, tables
 from workbench.comparison._ranks import holm
+from workbench.federated.watched import checked
 from workbench.federated.worth import fairness as _fairness
 from workbench.federated.worth.site_value import (
     ALONE,
@@ -28,6 +29,7 @@ from workbench.federated.worth.site_value import (
     OWN,
     PERSONALISED,
     POOLED,
+    SHARED_ENCODER,
     SiteValue,
     WorthError,
 )
@@ -119,7 +121,7 @@ def worth(
             matters = _least(least, site, one)
             rows += [{**where, **row} for row in one.scores(matters, len(names))]
             of_site = attacks.filter((pl.col("site") == site) | pl.col("site").is_null())
-            for arm in (FEDERATED, PERSONALISED):
+            for arm in (FEDERATED, PERSONALISED, SHARED_ENCODER):
                 if arm not in one.arms.frames:
                     continue
                 told.append({**where, "arm": arm, **one.verdict(arm, matters, len(names), decides, of_site)})
@@ -162,10 +164,11 @@ def of_run(run: Any, **options: Any) -> Value:
     )
     beside = beside.with_columns(pl.lit(POOLED).alias("arm")).select(frame.columns)
     schema = pl.Schema(tables.FEDERATION_PREDICTIONS.columns)
-    return worth(
+    found = worth(
         pl.concat([there.cast(schema), beside.cast(schema)]) if there.height else frame.cast(schema),
         **{"costs": run.table("FEDERATION_COSTS"), "attacks": run.table("FEDERATION_ATTACKS"), **options},
     )
+    return replace(found, notes=(*found.notes, *checked(run.table("FEDERATION_ROUNDS"))))
 
 
 def _many(sites: int) -> list[str]:
