@@ -106,6 +106,7 @@ def simulate(argv: list[str]) -> int:
         return _check(federation)
     from workbench import runs, summary
     from workbench.federated.simulation.simulate import simulate as go
+    from workbench.federated.watched import checked
 
     if swept := runs.sweep():
         sys.stderr.write(f"{swept} runs of ended processes were marked KILLED\n")
@@ -113,6 +114,8 @@ def simulate(argv: list[str]) -> int:
     sys.stderr.write("\n")
     print(summary.table(run))
     print("\n" + _by_site(run))
+    for line in checked(run.table("FEDERATION_ROUNDS")):
+        print(line)
     print(f"\nrun {run.run_id}\n  report   workbench report {run.run_id[:8]} --out report.html")
     if given.json:
         import json

@@ -32,6 +32,7 @@ from workbench import rooms
 from workbench.text import nearest
 
 ASKED = "workbench.federated.asked"
+MASKING = {"secure_keys", "secure_shares", "secure_masked", "secure_unmask"}  # what a secure sum asks a site for
 STRICT = {"minimum_subjects": 10, "secure": True, "alone": False}  # what a file leaves unsaid; a simulation is laxer
 
 
@@ -119,7 +120,8 @@ def of(given: Mapping[str, Any], where: str = "policy") -> Policy:
     Raises
     ------
     PolicyFileError
-        An unknown key or purpose (with the nearest), an ill-typed value, or one out of range.
+        An unknown key or purpose (with the nearest), an ill-typed value, one out of range, or ``secure`` for sums
+        without the purposes that mask them.
     """
     known = {f.name: str(f.type) for f in fields(Policy)}
     told: dict[str, Any] = {}
@@ -136,7 +138,14 @@ def of(given: Mapping[str, Any], where: str = "policy") -> Policy:
                 f"{where}: allowed names {purpose!r}, which nobody can ask.{nearest(purpose, asked)} "
                 f"Known: {', '.join(asked)}."
             )
-    return Policy(**told)
+    made = Policy(**told)
+    lacking = [] if "*" in made.allowed or not made.secure else sorted(MASKING - set(made.allowed))
+    if lacking and any(rooms.load(ASKED, p).LEAVES.summed for p in made.allowed):
+        raise PolicyFileError(
+            f"{where}: secure is true (as where nothing is said of it), so sums leave masked or not at all, and what "
+            f"masks them is not allowed: add {', '.join(repr(p) for p in lacking)} to allowed, or write secure = false."
+        )
+    return made
 
 
 def _typed(where: str, key: str, value: Any, kind: str) -> Any:

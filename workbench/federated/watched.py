@@ -15,6 +15,8 @@ from workbench.federated.messages import Ask, Gathered
 from workbench.federated.robust.updates import Noted
 from workbench.federated.sites import Sites
 
+DROPPED, FLAGGED = "dropped", "flagged"
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -68,7 +70,8 @@ class Watched:
     def rounds(self) -> pl.DataFrame:
         """``tables.FEDERATION_ROUNDS``: one row an exchange and site (its name is the purpose), one a figure.
 
-        What the checks dropped or flagged has a row of its own, ``name`` being which of the two.
+        What the checks dropped has a row of its own, ``name`` "dropped"; what they flagged, and let pass, one whose
+        ``name`` begins with "flagged".
         """
         rows: list[tuple[Any, ...]] = []
         for e in self.exchanges:
@@ -77,7 +80,8 @@ class Watched:
             for site, figures in sorted(e.figures.items()):
                 rows += [(e.round, site, name, value, None, None, None, None) for name, value in figures.items()]
         for n in dict.fromkeys(self.noted):  # an ask that was repeated has the same answer to it
-            rows.append((n.round, n.site, n.kind, None, None, None, None, f"{n.kind}: {n.purpose}: {n.why}"))
+            why, out = f"{n.kind}: {n.purpose}: {n.why}", n.kind == DROPPED
+            rows.append((n.round, n.site, n.kind if out else why, None, None, None, None, why if out else None))
         schema = dict(tables.FEDERATION_ROUNDS.columns)
         return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_ROUNDS)
 
@@ -99,3 +103,21 @@ class Watched:
         self.exchanges.append(exchange)
         if self.heard is not None:
             self.heard(exchange)
+
+
+def checked(rounds: pl.DataFrame) -> list[str]:
+    """What the checks said of whom and when, of FEDERATION_ROUNDS: a line for each site, kind and ask."""
+    told = rounds.select("round", pl.col("site", "name", "lost").cast(pl.String)).filter(
+        (pl.col("name") == DROPPED) | pl.col("name").str.starts_with(f"{FLAGGED}: ")
+    )
+    found: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    for number, site, name, lost in told.sort("round", maintain_order=True).iter_rows():
+        kind, purpose, why = (lost or name).split(": ", 2)
+        found.setdefault((site, kind, purpose), {}).setdefault(why, []).append(number)
+    lines = []
+    for (site, kind, purpose), reasons in found.items():
+        when = sorted({n for numbers in reasons.values() for n in numbers})
+        shown = ", ".join(map(str, when[:8])) + (f" and {len(when) - 8} more" if len(when) > 8 else "")
+        why = next(iter(reasons)) + (f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else "")
+        lines.append(f"{site} was {kind} in round{'s' if len(when) > 1 else ''} {shown}, {purpose}: {why}.")
+    return lines

@@ -27,6 +27,7 @@ class Leaves:
     values : names of plain values that may leave
     rows : False where not even the number of training rows behind the answer is told
     unlike : names of arrays whose shape is each site's own, so that another shape than the others' is no fault
+    by_rows : True where the array ``share`` is the rows behind the answer by the ask's ``rows``, and can be checked
     """
 
     arrays: Mapping[str, str]
@@ -34,6 +35,7 @@ class Leaves:
     values: tuple[str, ...] = ()
     rows: bool = True
     unlike: tuple[str, ...] = ()
+    by_rows: bool = False
 
 
 @dataclass(frozen=True)

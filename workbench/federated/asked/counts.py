@@ -20,7 +20,6 @@ def answer(site, ask: Ask) -> Answer:
     wanted = ask.values.get("treatments", [])
     by = np.array([count.get(t, 0) for t in (wanted if isinstance(wanted, list) else [])], dtype=np.int64)
     by[by < site.policy.minimum_cell] = 0
-    arrays = {
-        "rows": np.array([train.height]), "subjects": np.array([train["subject"].n_unique()]), "by_treatment": by,
-    }  # fmt: skip
-    return Answer(train.height, arrays)
+    whole = np.array([train.height, train["subject"].n_unique()], dtype=np.int64)
+    whole[whole < site.policy.minimum_cell] = 0  # under masks no later step sees a small count any more
+    return Answer(train.height, {"rows": whole[:1], "subjects": whole[1:], "by_treatment": by})

@@ -16,6 +16,7 @@ from workbench.federated.messages import Ask
 from workbench.federated.network import local as _network_local
 from workbench.federated.network.module import set_weights, weights
 from workbench.federated.network.training import trained
+from workbench.federated.site import SiteError
 
 PLAIN = (
     "How the weights of the shared network change when it is trained on the site's rows for a few epochs, times the "
@@ -29,13 +30,15 @@ LEAVES = Leaves(
         "held_out": "sum of squared errors of predictions that had not seen their row, and number of rows",
     },
     summed=True,
+    by_rows=True,
 )
 
 
 def answer(site, ask: Ask) -> Answer:
     """Arrays of the ask: ``weights.*``, offset (T,), sigma (1,).
 
-    Values: number (of the round, from 0), rounds, epochs (of each), proximal, own, keep_optimizer, rows (of all sites).
+    Values: number (of the round, from 0), rounds, epochs (of each), proximal, own, keep_optimizer, rows (of all sites),
+    been (sites that took part in an earlier round, where own or keep_optimizer is in use).
     """
     local, digest = _network_local.of(site, ask), _network_local.asked_digest(ask)
     if (
@@ -46,6 +49,12 @@ def answer(site, ask: Ask) -> Answer:
     module = local.module(sigma)
     shared = {k.removeprefix("weights."): a for k, a in ask.arrays.items() if k.startswith("weights.")}
     own = tuple(_rows.texts(ask, "own"))
+    if local.trained < 0 and site.name in _rows.texts(ask, "been"):  # begun anew it would be another training, unsaid
+        kept = "layers of its own" if own else "its optimiser's state"
+        raise SiteError(
+            f"this site took part before and no longer has {kept}: its process was ended. Start the "
+            "training again, or without own and keep_optimizer."
+        )
     set_weights(module, shared | local.own)
     rows = local.rows(ask.arrays["offset"], sigma)
     miss = local.held_out(module) - rows.target.numpy()
@@ -67,4 +76,3 @@ def answer(site, ask: Ask) -> Answer:
     }
     local.answered = (digest, arrays)
     return Answer(local.train.height, arrays, behind=local.behind)
-

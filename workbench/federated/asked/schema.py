@@ -8,6 +8,7 @@ import polars as pl
 from workbench.federated.asked import Answer, Leaves
 from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
+from workbench.federated.policy import PolicyError
 
 PLAIN = (
     "What kind of data the site holds: the endpoint and its unit, the names and unit of the features, the names of the "
@@ -48,5 +49,9 @@ def answer(site, ask: Ask) -> Answer:
     if ask.values.get("features"):
         values["features"] = list(own)
     subjects = int(there.sum())
+    if 0 < subjects < site.policy.minimum_cell:
+        raise PolicyError(
+            f"policy: fewer than {site.policy.minimum_cell} subjects have {modality!r}; small counts stay."
+        )
     arrays = {"rows": train.height, "subjects": subjects, "axes": _rows.most_axes(site, subjects)}
     return Answer(train.height, {k: np.array([v]) for k, v in arrays.items()}, values)

@@ -27,6 +27,8 @@ key = "site.key"                     # private: never leaves this machine
 policy = "policy.toml"               # what this site answers; yours to decide
 ledger = "ledger"                    # folder of the book of what left
 model = "model"                      # where the predictor comes to lie that the federation ends with
+# roster = "allowed.txt"             # the sites' public keys, had from them and not from the server: with it no server
+                                     # can put its own keys in a site's place in a secure sum
 """
 POLICY = """\
 # What this site answers. Yours to decide; the server never sees this file. See workbench/federated/policy.py.

@@ -22,8 +22,9 @@ import numpy as np
 from workbench.text import nearest
 
 Arrays = dict[str, np.ndarray]
-# what replaces the weighted mean where sites may lie: (changes, weights) -> an object with ``arrays`` and ``set_aside``
-Combine = Callable[[Sequence[Arrays], np.ndarray], Any]
+# what replaces the weighted mean where sites may lie (``robust.rules.Rule``): (changes, weights, names of the sites,
+# bad ones that are dropped already) -> an object with ``arrays`` and ``set_aside``
+Combine = Callable[[Sequence[Arrays], np.ndarray, Sequence[str], int], Any]
 
 
 class StrategyError(ValueError):

@@ -7,8 +7,9 @@
     flagged   a length far from the others' (robust z), a direction opposite to the others' median, the very numbers of
               an earlier round in answer to another question; also dropped where ``drop_flagged``
 
-Over secure sums no part is seen: a site refuses to mask what is not finite, which names it, and of the sum it is checked
-that it is finite and that rows and shares agree; else the round ends with ``HiddenFault``, as nobody can tell whose.
+Over secure sums no part is seen: a site refuses to mask what is not finite, which names it, and of the sum it is
+checked that it is finite and that rows and shares agree; else the round ends with ``HiddenFault``, as nobody can tell
+whose.
 
 What no check here can see: values changed within the spread of the honest (labels mirrored at a site, a little is
 enough, a back door), a number of rows that was a lie from the start (so a site's share is capped: ``shares``), fewer
@@ -95,10 +96,10 @@ def examine(ask: Ask, replies: Sequence[Reply], checks: Checks | None = None, kn
     for reply in replies:
         why = "answered twice under one name" if reply.site in twice else None
         why = why or _about(ask, reply, known) or _content(reply, whole, checks, leaves)
-        why = why or _claims(ask, reply, checks, leaves.rows)
+        why = why or (_claims(ask, reply, checks, leaves.by_rows) if leaves.rows else None)
         if why:
             dropped[reply.site] = why
-    dropped |= _together(ask, [r for r in replies if r.site not in dropped], checks)
+    dropped |= _together(ask, [r for r in replies if r.site not in dropped], checks, leaves.by_rows)
     accepted = [r for r in replies if r.site not in dropped]
     flagged = compared(ask, accepted) if checks.compare else {}
     if checks.drop_flagged:
@@ -168,10 +169,8 @@ def _content(reply: Reply, whole: _Majority, checks: Checks, leaves: Leaves) -> 
     return None
 
 
-def _claims(ask: Ask, reply: Reply, checks: Checks, told: bool) -> str | None:
+def _claims(ask: Ask, reply: Reply, checks: Checks, by_rows: bool) -> str | None:
     """Can so many rows, and such a share of all, be?"""
-    if not told:
-        return None
     if reply.rows <= 0:
         return f"claims {reply.rows} rows"
     if (most := checks.rows.get(reply.site)) is not None and reply.rows > most:
@@ -181,7 +180,7 @@ def _claims(ask: Ask, reply: Reply, checks: Checks, told: bool) -> str | None:
     counted = int(np.sum(reply.arrays["rows"])) if "rows" in reply.arrays else reply.rows
     if counted > reply.rows or (ask.purpose == SCHEMA and counted != reply.rows):
         return f"counts {counted} rows in an answer that rests on {reply.rows}"
-    if (share := _share(reply)) is not None and (of := _all_rows(ask)) is not None:
+    if by_rows and (share := _share(reply)) is not None and (of := _all_rows(ask)) is not None:
         if abs(share - reply.rows / of) > OFF:
             return f"claims a share of {share:.6g}; its {reply.rows} rows are {reply.rows / of:.6g} of all"
         if share > checks.most_share + OFF:
@@ -189,17 +188,17 @@ def _claims(ask: Ask, reply: Reply, checks: Checks, told: bool) -> str | None:
     return None
 
 
-def _together(ask: Ask, replies: Sequence[Reply], checks: Checks) -> dict[str, str]:
+def _together(ask: Ask, replies: Sequence[Reply], checks: Checks, by_rows: bool) -> dict[str, str]:
     """{site: reason} of claims that only all of them together show to be impossible."""
     if ask.purpose == SCHEMA and checks.most_share < 1:
         said = dict(checks.said) | {r.site: r.rows for r in replies}
         cap, whole = checks.most_share, sum(said.values())
         over = [r for r in replies if len(said) > 1 and r.rows > (cap + OFF) * whole]
         return {r.site: f"claims {r.rows} of {whole} rows; no site may have more than {cap:g} of all" for r in over}
-    claimed = {r.site: s for r in replies if (s := _share(r)) is not None}
+    claimed = {r.site: s for r in replies if by_rows and (s := _share(r)) is not None}
     if checks.said and _all_rows(ask) is not None and (whole := sum(claimed.values())) > 1 + OFF * len(claimed):
         new = [s for s in claimed if s not in checks.said]  # of the others rows, and so shares, are known
-        return {s: f"never said its rows, and with it the sites' shares are {whole:.6g} of all" for s in new}
+        return dict.fromkeys(new, f"never said its rows, and with it the sites' shares are {whole:.6g} of all")
     return {}
 
 
@@ -365,8 +364,10 @@ class Checked:
         took, rows = [r.site for r in gathered.replies], gathered.rows
         if all(site in self._said for site in took) and rows > (most := sum(self._said[site] for site in took)):
             return f"the sum rests on {rows} rows; the schemas of these sites said {most}"
-        if "share" in sums and (of := _all_rows(ask)) is not None and rows > 0:
-            if abs((share := float(sums["share"].sum())) - rows / of) > OFF * len(took):
+        by_rows, of = rooms.load(ASKED, ask.purpose).LEAVES.by_rows, _all_rows(ask)
+        if by_rows and "share" in sums and of is not None and rows > 0:
+            share = float(sums["share"].sum())
+            if abs(share - rows / of) > OFF * len(took):
                 return f"the sites' shares sum to {share:.6g}; their {rows} rows are {rows / of:.6g} of all"
         return None
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.federated import task
+from workbench.federated.needed import need
 
 if TYPE_CHECKING:
     from workbench.federated.server_app import FlowerSites
     from workbench.federated.spec import Federation
 
-NEEDS_RAY = "simulation with workers needs the package ray: pip install 'translational-workbench[federation]'"
 OBJECTS = 256 * 2**20  # bytes of Ray's object store: messages pass through it, data do not
 LOOK_S = 0.05  # between two looks for answers where nobody says that there is one
 
@@ -40,7 +40,7 @@ def running(federation: Federation, number: int, workers: int = 0, folder: Path 
 
     Raises
     ------
-    MissingFlower
+    workbench.federated.needed.MissingError
         flwr, or ray where there are workers, is not installed.
     """
     task.flower()
@@ -71,10 +71,7 @@ def ray_running(workers: int) -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # how it will be; else it warns
-    try:
-        import ray
-    except ImportError as error:
-        raise task.MissingFlower(NEEDS_RAY) from error
+    ray = need("a simulation with workers", "ray")
     if ray.is_initialized():  # the caller's, who also ends it
         yield
         return
