@@ -360,7 +360,7 @@ def test_a_robust_rule_stands_where_the_mean_does_not(fold: Fold, kept: Any) -> 
     away = {}
     for name in ("mean", "median"):
         rule = robust.make(name, bad=0 if name == "mean" else 1)
-        model = fit(held(fold), rounds=2, combine=lambda u, w, rule=rule: rule(flipped(u), w))
+        model = fit(held(fold), rounds=2, combine=lambda u, w, n, f, rule=rule: rule(flipped(u), w, n, f))
         away[name] = float(np.abs(weights(model)["hidden.weight"] - clean).max())
     assert away["median"] < 0.1 * away["mean"]
 

@@ -101,6 +101,49 @@ def test_sites_told_different_stories_give_neither_secret_away(talk):
         assert guess != talk.sites.sites["site 5"].memory["secure"]["conversations"][talk.name]["seed"]
 
 
+def told_apart(names: list[str], pair: set[int], threshold: int) -> dict[str, tuple[list[int], list[int]]]:
+    """Lists that a lying server gives each site so that all but ``pair`` are lost to most; fair to the sites' rules."""
+    n, room = len(names), len(names) - max(threshold, 3)
+    count = dict.fromkeys(set(range(n)) - pair, 0)
+    lists = {}
+    for i in range(n):
+        lost = sorted((j for j in count if j != i), key=lambda j: (count[j], j))[:room]
+        for j in lost:
+            count[j] += 1
+        lists[names[i]] = ([j for j in range(n) if j not in lost], lost)
+    return lists
+
+
+@pytest.mark.parametrize(("threshold", "open_"), [(3, True), (4, False)])
+def test_lists_of_survivors_that_differ_tell_a_sum_of_two_only_at_the_lowest_threshold(monkeypatch, threshold, open_):
+    """What remains without signed lists, as the room's docstring says it: five sites, three shares; not with four."""
+    answering(monkeypatch, {n: made(n) for n in NAMES})
+    talk = Talk(inline())
+    talk.keys()
+    talk.deal(threshold=threshold)
+    assert not talk.masked().lost
+    said: dict[int, set[str]] = {k: set() for k in range(5)}  # whose mask keys came from whom: those of the lost
+    for name, (survivors, lost) in told_apart(list(NAMES), {0, 1}, threshold).items():
+        got = talk.unmask(survivors, lost, of=[name])
+        assert not got.lost
+        for k in lost:
+            said[k].add(name)
+        # one list a site: whatever it is told next, it opens nothing more of this sum
+        refused(talk.unmask([0, 1, 2, 3, 4], [], of=[name]), "knows no such conversation, or it is over", (name,))
+    opened = {k for k in (2, 3, 4) if len(said[k]) >= threshold}
+    assert (opened == {2, 3, 4}) is open_
+
+
+def test_the_same_sum_in_another_conversation_is_not_opened_for_other_survivors(talk):
+    assert not talk.unmask([0, 1, 2, 3, 4], []).lost
+    talk.name = "another"
+    talk.keys()
+    talk.deal()
+    assert not talk.masked().lost
+    there = list(NAMES[:4])
+    refused(talk.unmask([0, 1, 2, 3], [4], of=there), "summed before with a difference of 1 site", NAMES[:4])
+
+
 def test_a_site_that_is_said_to_be_lost_though_it_answered_refuses(talk):
     refused(talk.unmask([0, 1, 2, 3], [4], of=["site 5"]), "is said to be lost", ("site 5",))
 

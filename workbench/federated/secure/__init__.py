@@ -31,10 +31,21 @@ That catches an ask repeated for a site that was away; a server that words it ot
 
 A server that lies: the public keys come through it, so it may put its own in the place of the other sites' and unmask
 one site. Sites that hold a list of one another's lasting keys (``roster``; ``roster`` in site.toml) sign theirs and
-refuse what is not signed; without the list this attack goes unseen. Not built, and so not claimed: the round of signed
-lists of survivors (section 6 of Bonawitz et al.). A server that tells each site another list may get the sum over fewer
-than three sites, though never what both kinds of share of one site would give. A site may also send a wrong number: a
-masked part cannot be checked, so robust rules and secure sums exclude one another.
+refuse what is not signed; without the list this attack goes unseen.
+
+Not built, and so not claimed: the consistency check of Bonawitz et al. (their round 3, for servers that lie), in which
+sites sign the list of survivors and open nothing before they have seen a threshold of signatures under the same list.
+Without it a server may tell each site another list. What that gives it is bounded: every site opens one list only, with
+itself and at least a threshold t of the n holders on it, and each secret takes t of them. One sum is opened at most,
+and it leaves out at most n (n - t) / t sites, so it is over n (2 t - n) / t at least, rounded up: three or more where n
+is even, but two where n is odd from 5 on and t is the least the sites accept, (n + 1) / 2. Of two, each knows the
+other's part, and a server in league with one of them learns the other's. ``Secure(threshold=...)`` one higher closes
+that, at the price of one site fewer that may be lost. What sites remember of sums they opened (``opened``) lives as
+long as their process: one that was started again does not know that the same was summed before.
+
+A site may also send a wrong number: a masked part cannot be checked, only that it is finite, which the site itself sees
+to before it masks, and that rows and shares of the sum agree (``robust.updates``). So robust rules and secure sums
+exclude one another.
 
 What the sum still tells: itself. The server sees the exact sum over at least three sites, the total of rows, who took
 part, and the names and shapes of the arrays. Two sums that differ by one site's presence give that site's part; a sum
