@@ -56,7 +56,7 @@ def test_noise_is_the_least_that_keeps_to_the_budget() -> None:
     noise = noise_for(2.0, DELTA, 1.0, 3, before)
     assert epsilon([*before, Release(noise, steps=3)], DELTA) <= 2.0
     assert epsilon([*before, Release(0.99 * noise, steps=3)], DELTA) > 2.0
-    with pytest.raises(PrivacyError, match="nothing of epsilon = 0.5"):
+    with pytest.raises(PrivacyError, match="nothing of epsilon"):
         noise_for(0.5, DELTA, 1.0, 1, before)
 
 
@@ -71,7 +71,7 @@ def test_a_site_counts_for_a_person_at_half_its_noise_once_persons_are_told_of()
     "wrong", [{"noise": 0.0}, {"noise": 1.0, "rate": 0.0}, {"noise": 1.0, "steps": 0}, {"noise": 1.0, "unit": "row"}]
 )
 def test_what_cannot_be_is_refused_by_name(wrong: dict) -> None:
-    with pytest.raises(PrivacyError, match=[k for k in wrong if k != "noise" or len(wrong) == 1][0]):
+    with pytest.raises(PrivacyError, match=[*wrong][-1]):
         Release(**wrong)
 
 

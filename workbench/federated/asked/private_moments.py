@@ -1,8 +1,8 @@
 """Sums of a site's features, or of its endpoint by treatment, under noise: the noisy form of ``moments``.
 
-    first  = sum over persons of clip(v, C),  v = (value - shift) / scale, 0 where there is none       sensitivity C
-    second = sum of clip(v^2, D), v^2 value by value                                                   sensitivity D
-    count  = sum of which values there are, at most t of them: a vector no longer than sqrt(t)         sensitivity sqrt(t)
+    first  = sum over persons of clip(v, C),  v = (value - shift) / scale, 0 where there is none      sensitivity C
+    second = sum of clip(v^2, D), v^2 value by value                                                  sensitivity D
+    count  = sum of which of t values there are, a vector no longer than sqrt(t)                sensitivity sqrt(t)
 
 Each moves by one person's part when that person leaves. Of features the number of persons is counted instead of every
 feature's values: sensitivity 1; a feature that a person lacks counts as the shift.
@@ -33,7 +33,7 @@ LEAVES = Leaves(
 
 
 def answer(site, ask: Ask) -> Answer:
-    """``of`` "features" or "endpoint"; ``shift``, ``scale`` (f,) or (t,); ``clip``, ``clip_squares``, ``shares`` (3)."""
+    """``of`` "features" or "endpoint"; ``shift``, ``scale`` (f,) or (t,); ``clip``, ``clip_squares``, ``share_*``."""
     persons = _persons.of(site, ask)
     endpoint = ask.values.get("of", "features") == "endpoint"
     values = persons.y if endpoint else persons.x

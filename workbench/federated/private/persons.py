@@ -142,3 +142,13 @@ def released(site: Site, ask: Ask, sums: Mapping[str, tuple[np.ndarray, float, f
         source = keyed.draw(keyed.key(site), asked, exact.digest(), name.encode())
         out[name] = keyed.noisy(value, sensitivity * noise / np.sqrt(share * honest), source)
     return Answer(site.fold.train.height, out, releases=(Release(noise),), together=honest)
+
+
+def along(persons: Persons, ask: Ask) -> np.ndarray:
+    """Coordinates (n, k) along the ask's ``axes`` (f, k) of rows standardised by its ``mean`` and ``sd`` (f,)."""
+    mean, sd, axes = (np.asarray(ask.arrays[k], dtype=np.float64) for k in ("mean", "sd", "axes"))
+    f = persons.x.shape[1]
+    if mean.shape != (f,) or sd.shape != (f,) or axes.ndim != 2 or len(axes) != f:
+        raise SiteError(f"mean, sd and axes should be of {f} features, found {mean.shape}, {sd.shape}, {axes.shape}.")
+    z = (persons.x - mean) / sd
+    return np.where(np.isfinite(z), z, 0.0) @ axes
