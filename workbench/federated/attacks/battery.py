@@ -5,8 +5,8 @@
     property     which of the two most frequent tissues dominates at a site, by its update and by the sum of all
 
 Updates are those of the closed form's first round on shared axes (``linear_step`` from 0; ``ridge_start`` sends the
-same sums as ``products``). Who is one person, and what a policy would refuse, is told without an interval: it shows
-what the policy is for, and is no figure of this federation.
+same sums as ``products``). What nobody sees in this federation (one person alone, which a policy refuses; a site's own
+update under secure sums; sums without their noise) is told without an interval: it shows what the protection is for.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class Battery:
     def __post_init__(self) -> None:
         self.trainer = shadows.Federated(self.federation, self.number)
         self.notes: list[str] = []
+        self.noisy = shadows.private(self.federation)
+        self.seen = not self.federation.secure and not self.noisy  # a site's own update, by the server
+        self._noise = ", without the noise that this federation adds" if self.noisy else ""
+        hidden = "" if not self.federation.secure else ", which secure sums hide"
+        self._more = hidden + self._noise
 
     def mark(self) -> str:
         """SHA-256 of all the shadow models depend on."""
@@ -154,14 +159,14 @@ class Battery:
         everybody = np.arange(len(z))
         views: list[tuple[str, Callable[[int], np.ndarray], bool]] = [
             ("one person alone; refused unless the policy is lowered", lambda v: np.array([v]), False),
-            ("the update of the person's site", lambda v: np.flatnonzero(site == site[v]), True),
-            ("the sum over all sites", lambda _: everybody, True),
+            (f"the update of the person's site{self._more}", lambda v: np.flatnonzero(site == site[v]), self.seen),
+            (f"the sum over all sites{self._noise}", lambda _: everybody, not self.noisy),
         ]
         out = []
-        for knows, persons, counts in views:
+        for knows, persons, seen in views:
             found = [inversion.of_linear(update(persons(v)))[0] for v in victims]
             told = inversion.joined(found, [z[v] for v in victims]).figure("first update", knows)
-            out.append(replace(told, n=len(victims)) if counts else replace(told, n=len(victims), low=None, high=None))
+            out.append(_told(replace(told, n=len(victims)), seen))
         return out
 
     def property(self) -> list[Figure]:
@@ -184,8 +189,17 @@ class Battery:
             return []
         update = properties.linear_update(z[at], y[at])
         what = f"{first} or {second} dominates"
-        plans = [replace(plan, size=size, together=k) for k in (1, len(self.trainer.dealt))]
-        return [properties.attack(update, kind, p, self.sizes.seed, what) for p in plans]
+        one, every = (
+            properties.attack(update, kind, replace(plan, size=size, together=k), self.sizes.seed, what)
+            for k in (1, len(self.trainer.dealt))
+        )
+        one = replace(one, knows=one.knows + self._more)
+        return [_told(one, self.seen), _told(replace(every, knows=every.knows + self._noise), not self.noisy)]
+
+
+def _told(figure: Figure, seen: bool) -> Figure:
+    """Without an interval where nobody sees what it rests on: then it is no figure of this federation."""
+    return figure if seen else replace(figure, low=None, high=None)
 
 
 def kept(found: Sequence[Figure]) -> list[Figure]:

@@ -48,7 +48,7 @@ class Recovered:
     @property
     def error(self) -> float:
         """|found - true| / |naive - true|; 1: no better than the mean person."""
-        return float(np.linalg.norm(self.found - self.true) / max(np.linalg.norm(self.naive - self.true), 1e-30))
+        return float(np.linalg.norm(self.found - self.true)) / max(float(np.linalg.norm(self.naive - self.true)), 1e-30)
 
     def interval(self, seed: int = 0) -> tuple[float, float]:
         """95 % bootstrap of the correlation over the values."""
@@ -72,8 +72,8 @@ def joined(found: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> Recovered
     def unit(a: np.ndarray) -> np.ndarray:
         return a / max(float(np.linalg.norm(a)), 1e-30)
 
-    both = [np.concatenate([unit(a) for a in some]) for some in (found, true)]
-    return Recovered(*both, np.zeros_like(both[0]))
+    a, b = (np.concatenate([unit(v) for v in some]) for some in (found, true))
+    return Recovered(a, b, np.zeros_like(a))
 
 
 def of_linear(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,14 +132,14 @@ def matched(
         torch.manual_seed(seed)
         looked = [torch.randn(s, requires_grad=True) for s in shapes]
     wanted = [torch.from_numpy(np.ascontiguousarray(s, dtype=np.float32)) for s in sent]
-    norm = torch.sqrt(sum((w * w).sum() for w in wanted))  # type: ignore[arg-type]
+    norm = torch.sqrt(sum((w * w).sum() for w in wanted))
     optimiser = torch.optim.Adam(looked, RATE)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [steps * 3 // 8, steps * 5 // 8, steps * 7 // 8], 0.1)
     for step in range(steps):
         optimiser.zero_grad()
         made = gradient(*looked)
         along = sum((m * w).sum() for m, w in zip(made, wanted, strict=True))
-        length = torch.sqrt(sum((m * m).sum() for m in made) + 1e-30)  # type: ignore[arg-type]
+        length = torch.sqrt(sum((m * m).sum() for m in made) + 1e-30)
         (1 - along / (length * norm.clamp(min=1e-30))).backward()  # type: ignore[union-attr]
         for tensor in looked:
             assert tensor.grad is not None

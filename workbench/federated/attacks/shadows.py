@@ -34,6 +34,7 @@ Trainer = Callable[[np.ndarray], np.ndarray]  # seen (persons,) bool -> errors (
 Keep = Callable[[int, Mapping[str, np.ndarray], Mapping[str, Value]], None]
 Say = Callable[[float, str], None]
 
+NOISY = ("privacy", "epsilon", "noise")  # settings of methods under differential privacy
 OURS = "the model of half of the persons, trained anew by the same method; the person's features and responses"
 
 
@@ -59,6 +60,11 @@ def halves(persons: int, models: int, seed: int = 0, groups: Sequence[Any] | Non
 
     target, firsts = half(), [half() for _ in range(models // 2)]
     return np.stack([target, *(s for one in firsts for s in (one, ~one))])
+
+
+def private(federation: Federation) -> bool:
+    """Is noise added to what its sites send?"""
+    return federation.method.startswith("private") or any(bool(federation.settings.get(key)) for key in NOISY)
 
 
 @dataclass(frozen=True)
@@ -135,16 +141,23 @@ class ClosedRidge:
 class Federated:
     """The federation's own method over its own sites, each with those of its persons who are seen.
 
+    Parameters
+    ----------
+    treatments : of these alone; None: all
+
     Attributes
     ----------
     persons, site : every training person of the fold, and the site that has them
     y : responses (persons, treatments), NaN where not measured; several subjects of a person are averaged
     """
 
-    def __init__(self, federation: Federation, number: int) -> None:
+    def __init__(self, federation: Federation, number: int, treatments: Sequence[str] | None = None) -> None:
         self.fold, self.dealt = task.opened(federation, number)
-        # sums are the same without masks; the book is of what leaves a site, and here nothing does
-        self.federation = replace(federation, secure=False, gated=False)
+        if treatments is not None:
+            self.fold = replace(self.fold, train=self.fold.train.filter(pl.col("treatment").is_in(list(treatments))))
+        # exact sums are the same without masks, and private ones are not: what is noise enough depends on who sees it;
+        # the book is of what leaves a site, and here nothing does
+        self.federation = replace(federation, secure=federation.secure and private(federation), gated=False)
         owner = {s: name for name, held in self.dealt.items() for s in held}
         train = self.fold.train.filter(pl.col("subject").is_in(pl.Series(list(owner), dtype=pl.String).implode()))
         self.train = train
