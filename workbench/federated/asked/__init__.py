@@ -28,6 +28,7 @@ class Leaves:
     rows : False where not even the number of training rows behind the answer is told
     unlike : names of arrays whose shape is each site's own, so that another shape than the others' is no fault
     by_rows : True where the array ``share`` is the rows behind the answer by the ask's ``rows``, and can be checked
+    private : True where all of it is under noise, so that the rows behind it are not told either
     """
 
     arrays: Mapping[str, str]
@@ -36,6 +37,7 @@ class Leaves:
     rows: bool = True
     unlike: tuple[str, ...] = ()
     by_rows: bool = False
+    private: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ PLAIN = (
     "whether any single person (or, where so agreed, the whole site) took part. Each such answer is charged to the "
     "site's privacy budget."
 )
-LEAVES = Leaves(arrays={"change.*": "change of the network's weights, clipped, with noise"}, summed=True)
+LEAVES = Leaves(arrays={"change.*": "change of the network's weights, clipped, with noise"}, summed=True, private=True)
 ASKED = ("privacy", "clip", "noise", "rate", "steps", "learning_rate", "size", "parts")  # beside those of any round
 
 

@@ -39,7 +39,7 @@ class Persons:
     """P persons with up to K samples and up to R rows each, filled up with nothing.
 
     ``x`` {modality: (P, K, f)}, ``presence`` (P, K, M); of each row ``sample`` (its place among K), ``drug``,
-    ``target``, ``censored`` and ``there`` (is it a row?), all (P, R); ``part`` (P,), whose member never learns from them.
+    ``target``, ``censored`` and ``there`` (is it a row?), all (P, R); ``part`` (P,): the member not to learn from them.
     """
 
     x: dict[str, Tensor]
@@ -153,9 +153,9 @@ def _optimizer(
     module: DrugResponse, clip: float, noise: float, expected: float, learning_rate: float, draw: _noise.Bytes
 ) -> Any:
     """Opacus' optimiser, which clips and adds; its noise is drawn by us (its own secure mode needs torchcsprng)."""
-    opacus = need("differential privacy of a network", "opacus.optimizers")
+    optimizers: Any = need("differential privacy of a network", "opacus.optimizers")
 
-    class Noised(opacus.DPOptimizer):
+    class Noised(optimizers.DPOptimizer):  # type: ignore[misc]
         def add_noise(self) -> None:
             sd = self.noise_multiplier * self.max_grad_norm
             for p in self.params:

@@ -22,7 +22,7 @@ from workbench.federated.network.plan import Plan
 from workbench.predictors._closed_form import STRUCTURE
 from workbench.predictors.drug_response import DrugResponse
 from workbench.splits import Fold, Split
-from workbench.study import Study
+from workbench.study import Study, find
 
 
 @dataclass
@@ -76,4 +76,4 @@ def prepared(fold: Fold, params: Mapping[str, Any]) -> Public:
 
 def opened(study: str, endpoint: str, seed: int) -> Fold:
     """Four in five subjects of the public study ``study``, a name or a folder; the others stay sealed."""
-    return Split.make(Study.open(study), "unseen subject", endpoint=endpoint, folds=5, seed=seed).fold(0)
+    return Split.make(Study.open(find(study)), "unseen subject", endpoint=endpoint, folds=5, seed=seed).fold(0)

@@ -218,7 +218,8 @@ class _Training:
         arrays = {f"weights.{k}": a for k, a in shared.items()}
         arrays |= {"offset": self.start.offset, "sigma": np.array([self.start.model.sigma_])}
         values: dict[str, Value] = {
-            "number": number, "rounds": c.rounds, "privacy": p.privacy, "clip": float(p.clip), "noise": float(self.noise),
+            "number": number, "rounds": c.rounds, "privacy": p.privacy, "clip": float(p.clip),
+            "noise": float(self.noise),
         }  # fmt: skip
         if p.privacy == "person":
             values |= {"rate": float(p.rate), "steps": p.steps, "learning_rate": float(p.learning_rate)}

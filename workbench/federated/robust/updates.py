@@ -96,7 +96,7 @@ def examine(ask: Ask, replies: Sequence[Reply], checks: Checks | None = None, kn
     for reply in replies:
         why = "answered twice under one name" if reply.site in twice else None
         why = why or _about(ask, reply, known) or _content(reply, whole, checks, leaves)
-        why = why or (_claims(ask, reply, checks, leaves.by_rows) if leaves.rows else None)
+        why = why or (_claims(ask, reply, checks, leaves.by_rows) if leaves.rows and not leaves.private else None)
         if why:
             dropped[reply.site] = why
     dropped |= _together(ask, [r for r in replies if r.site not in dropped], checks, leaves.by_rows)

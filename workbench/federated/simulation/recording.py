@@ -96,6 +96,8 @@ def _fold(
             _site(parent, federation, number, site, answer.filter(pl.col("subject").is_in(subjects)), rounds)
         if (encoder := getattr(made.predictor, "encoder_", None)) is not None:
             _encoder(parent, number, encoder, example)
+        if ended := getattr(made.predictor, "ended_", ""):  # privacy budgets were spent before the last round
+            child.tag({"ended early": ended})
         child.tag({runs.MARK: mark})
     return made_tables
 
