@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tests import toy
@@ -43,8 +44,8 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_file_that_says_only_what_is_allowed_is_strict(tmp_path: Path) -> None:
-    found = policy.read(write(tmp_path, 'allowed = ["counts"]'))
-    assert found.allowed == ("counts",) and found.secure and not found.alone
+    found = policy.read(write(tmp_path, 'allowed = ["schema"]'))
+    assert found.allowed == ("schema",) and found.secure and not found.alone
     assert (found.minimum_rows, found.minimum_subjects, found.minimum_cell) == (20, 10, 5)
     assert not Policy().secure  # a simulation's
 
@@ -89,6 +90,34 @@ def test_everything_a_file_may_say_is_read(tmp_path: Path) -> None:
 def test_what_a_file_may_not_say_is_an_error_with_the_nearest_name(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(PolicyFileError, match=says):
         policy.read(write(tmp_path, text))
+
+
+MASKS = ["secure_keys", "secure_masked", "secure_shares", "secure_unmask"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "secure", "lacks"),
+    [
+        (["counts"], "", MASKS),  # secure is what is meant where nothing is said
+        (["counts", *MASKS[:3]], "secure = true", MASKS[3:]),
+        (["counts", *MASKS], "secure = true", []),
+        (["counts"], "secure = false", []),
+        (["*"], "", []),
+        (["schema", "hello"], "", []),  # nothing of it is a sum
+    ],
+)
+def test_sums_that_nothing_could_mask_are_an_error_when_the_policy_is_read(
+    tmp_path: Path, allowed: list[str], secure: str, lacks: list[str]
+) -> None:
+    path = write(tmp_path, f"allowed = {allowed}\n{secure}".replace("'", '"'))
+    if not lacks:
+        assert policy.read(path).allowed == tuple(allowed)
+        return
+    with pytest.raises(PolicyFileError, match=r"add (.*) to allowed, or write secure = false") as error:
+        policy.read(path)
+    assert re.findall(r"'(secure_\w+)'", str(error.value)) == lacks
+    with pytest.raises(PolicyFileError, match="what masks them is not allowed"):
+        policy.of({"allowed": allowed, "secure": True})
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
@@ -223,6 +252,22 @@ def test_small_counts_stay_unless_nobody_is_told_them(site: Site, door: Door, ar
         with pytest.raises(PolicyError, match="a count below 5"):
             door(site, Ask("counts"), made)
     assert door(site, Ask("counts"), replace(made, masked=True))
+
+
+def test_counts_of_few_subjects_are_told_nowhere(made: Site, tmp_path: Path) -> None:
+    """Not in the clear, where the door looks, and not under masks, where it no longer can; nor in the schema."""
+    few = made.subjects[:3]
+    fold = replace(made.fold, train=made.fold.train.filter(pl.col("subject").is_in(few)))
+    rules = Policy(minimum_rows=5, minimum_subjects=1, minimum_cell=5)
+    site = replace(made, fold=fold, policy=rules, outgoing=gate.steps(tmp_path), memory={})
+    assert 3 < 5 <= fold.train.height
+    ask = Ask("counts", values={"treatments": toy.TREATMENTS})
+    for arrays in (site.made(ask, leaves=False).arrays, site.answer(ask).arrays):
+        assert arrays["subjects"].tolist() == [0] and arrays["rows"].tolist() == [fold.train.height]
+    assert "fewer than 5 subjects" in str(site.answer(Ask("schema")).refused)
+    open_ = replace(site, policy=replace(rules, minimum_cell=3), outgoing=(), memory={})
+    assert open_.answer(ask).arrays["subjects"].tolist() == [3]
+    assert open_.answer(Ask("schema")).arrays["subjects"].tolist() == [3]
 
 
 def test_sums_leave_masked_only_where_the_policy_says_so(site: Site, door: Door) -> None:

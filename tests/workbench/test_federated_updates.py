@@ -102,6 +102,97 @@ def test_one_name_twice_is_no_answer():
     assert set(examine(ask, came).dropped) == {"site 3"}
 
 
+def test_where_as_many_say_one_as_the_other_nobody_is_believed():
+    ask = question()
+    came = replies(ask, 2)
+    came[1] = spoilt(came[1], "shape")
+    got = examine(ask, came)
+    assert set(got.dropped) == {"site 0", "site 1"} and not got.accepted
+    assert all("which is right cannot be told" in why for why in got.dropped.values())
+    came[1] = spoilt(replies(ask, 2)[1], "missing")  # what has no array at all is no other opinion
+    assert set(examine(ask, came).dropped) == {"site 1"}
+
+
+def test_shapes_that_are_each_sites_own_are_no_fault():
+    """A site without structures of compounds has no columns of bits; the majority of such sites is not right either."""
+    ask = Ask("network_compounds", 0)
+    come = [Reply(n, ask.purpose, 0, 100, {"bits": np.zeros((3, 8 * (n == "site 0")), np.uint8), "known": np.ones(3)},
+                  {"bits": []}) for n in NAMES]  # fmt: skip
+    assert not examine(ask, come).dropped
+    come[2] = replace(come[2], arrays={**come[2].arrays, "known": np.ones(4)})
+    assert set(examine(ask, come).dropped) == {"site 2"}
+
+
+def round_(share, rows=100, change=1.0):
+    """A site's part of a network's round: its change times its share."""
+    arrays = {"change.w": np.full(50, change * share), "share": np.array([share]), "learnt": np.array([share]),
+              "held_out": np.array([1.0, float(rows)])}  # fmt: skip
+    return arrays, rows
+
+
+def test_a_small_site_is_not_a_short_one():
+    ask = Ask("network_round", 4, values={"rows": 10_000})
+    held = [4000, 3000, 2000, 900, 90, 10]
+    come = [Reply(n, ask.purpose, 4, k, round_(k / 10_000, k)[0]) for n, k in zip(NAMES, held, strict=True)]
+    assert not examine(ask, come).flagged and not examine(ask, come).dropped
+    come[5] = replace(come[5], arrays=round_(10 / 10_000, 10, 200.0)[0])
+    assert set(examine(ask, come).flagged) == {"site 5"}
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "why"),
+    [
+        (0.05, 100, "its 100 rows are 0.1 of all"),
+        (0.3, 300, "its schema said 100"),
+        (0.2, 200, "its schema said 100"),
+        (-0.1, 100, "negative"),
+    ],
+)
+def test_rows_and_shares_that_contradict_each_other_or_the_schema(share, rows, why):
+    ask = Ask("network_round", 4, values={"rows": 1000})
+    come = [Reply(n, ask.purpose, 4, 100, round_(0.1)[0]) for n in NAMES]
+    checks = Checks(said=dict.fromkeys(NAMES, 100))
+    assert not examine(ask, come, checks).dropped
+    come[3] = replace(come[3], arrays=round_(share, rows)[0], rows=rows)
+    got = examine(ask, come, checks)
+    assert set(got.dropped) == {"site 3"} and why in got.dropped["site 3"]
+    capped = examine(ask, [*come[:3], *come[4:]], Checks(most_share=0.05)).dropped
+    assert len(capped) == 5 and all("no site may have more than 0.05" in w for w in capped.values())
+
+
+def test_shares_are_of_one_whole_and_who_never_said_its_rows_is_over():
+    ask = Ask("network_round", 4, values={"rows": 500})
+    come = [Reply(n, ask.purpose, 4, 100, round_(0.2)[0]) for n in NAMES]
+    got = examine(ask, come, Checks(said=dict.fromkeys(NAMES[:5], 100)))
+    assert set(got.dropped) == {"site 5"} and "shares are 1.2 of all" in got.dropped["site 5"]
+    assert not examine(ask, come[:5], Checks(said=dict.fromkeys(NAMES[:5], 100))).dropped
+
+
+def test_what_a_schema_says_holds_for_every_later_answer():
+    def make(ask):
+        if ask.purpose == "schema":
+            return [Reply(n, "schema", ask.round, 100, {k: np.array([100]) for k in ("rows", "subjects", "axes")})
+                    for n in NAMES]  # fmt: skip
+        return [replace(r, rows=101 if r.site == "site 4" else 100) for r in replies(ask)]
+
+    heard: list = []
+    sites = Checked(Canned(make), heard=heard.append)
+    sites.ask(Ask("schema"))
+    got = sites.ask(question(1))
+    assert got.dropped == ("site 4",) and got.lost["site 4"] == "claims 101 rows; its schema said 100"
+    assert heard == sites.noted and [n.site for n in heard] == ["site 4"]
+
+
+def test_a_plan_that_comes_along_the_second_time_is_no_replay():
+    kept: dict[int, list] = {}
+    make = lambda ask: kept.setdefault(ask.round, replies(ask))  # noqa: E731
+    sites = Checked(Canned(make))
+    sites.ask(question(0))
+    again = Ask("linear_step", 0, {**question(0).arrays, "plan.x": np.ones(3)}, question(0).values)
+    sites.ask(again)
+    assert not sites.noted
+
+
 def test_what_was_told_beforehand_outweighs_the_majority():
     ask = question()
     came = [replace(r, arrays={"change": r.arrays["change"].astype(np.float32)}) if i < 4 else r
