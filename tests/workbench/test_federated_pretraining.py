@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests import toy
+from workbench import modalities
 from workbench.federated import sharing, spec
 from workbench.federated.asked import pretrain_round
 from workbench.federated.gate import outgoing as gate
@@ -24,8 +25,11 @@ from workbench.federated.simulation import simulate
 from workbench.federated.site import Site, SiteError
 from workbench.federated.sites import Inline
 from workbench.federated.worth import value as worth
+from workbench.nn import kernel_ridge
 from workbench.nn.masked import MaskedAutoencoder
+from workbench.nn.scaling import standardise
 from workbench.predictors import restore
+from workbench.predictors._pairs import matrix
 from workbench.splits import Fold, Split
 
 pytestmark = [pytest.mark.shared_home, toy.lightning_warnings]
@@ -295,7 +299,7 @@ def test_a_row_in_the_change_is_stopped(noise: Fold, tmp_path: Any, monkeypatch:
         made = honest(site, ask)
         row = site.memory[local.MEMORY].x["expression"][0].numpy()
         k = "change.decoders.expression.bias"
-        return replace(made, arrays=made.arrays | {k: np.broadcast_to(row, made.arrays[k].shape).copy()})
+        return replace(made, arrays=dict(made.arrays) | {k: np.broadcast_to(row, made.arrays[k].shape).copy()})
 
     sites = held(noise)
     sites[0].outgoing = gate.steps(tmp_path / "gate")
@@ -314,9 +318,40 @@ def test_a_row_in_the_change_is_stopped(noise: Fold, tmp_path: Any, monkeypatch:
 # --- the head --------------------------------------------------------------------------------------------------------
 
 
-def test_a_head_without_the_encoder_is_a_ridge_and_comes_back(fold: Fold, learnt: Any) -> None:
+def test_a_head_without_the_encoder_is_a_ridge_on_the_features_as_they_are(fold: Fold, learnt: Any) -> None:
+    """The kernel of standardised features, without any axes."""
+    encoder, own = learnt[0], learnt[2][0].fold
+    made = head.fit(encoder, own, (0.0,))
+    train, test = (sorted(side["subject"].unique()) for side in (own.train, own.test))
+    there = np.array([any(s in modalities.read(fold.study, m).names for m in made.closed_.names) for s in train])
+    train = [s for s, t in zip(train, there, strict=True) if t]
+    presence, parts = np.zeros((len(train) + len(test), 3)), []
+    for i, m in enumerate(made.closed_.names):
+        rotation = encoder.closed_.rotations[m]
+        values, some = modalities.read(fold.study, m).rows([*train, *test])
+        presence[:, i] = some
+        width = made.closed_.rotations[m].axes.shape[1]
+        z = standardise(values, rotation.mean, rotation.sd) * some[:, None]
+        parts.append(z * made.closed_.gains[m] / np.sqrt(width) / rotation.scale)
+    gain = np.array([made.closed_.gains[m] for m in made.closed_.names])
+    x = np.concatenate(parts, axis=1) / np.sqrt((presence * gain**2).sum(1, keepdims=True))
+    x = x - x[: len(train)].mean(0)
+    scale = (x[: len(train)] ** 2).sum(1).mean()
+    fitted = kernel_ridge.fit(
+        x[: len(train)] @ x[: len(train)].T / scale, matrix(own.train, train, made.closed_.treatments)
+    )
+    plane = fitted.intercept + x[len(train) :] @ x[: len(train)].T @ fitted.dual / scale
+    pairs = pl.DataFrame(
+        [(s, t) for s in test for t in made.closed_.treatments], ["subject", "treatment"], orient="row"
+    )
+    told = made.predict(fold.study, pairs)["predicted"].to_numpy().reshape(plane.shape)
+    some = presence[len(train) :].any(1)
+    np.testing.assert_allclose(told[some], plane[some], atol=2e-4)
+
+
+def test_a_head_comes_back_from_its_numbers(fold: Fold, learnt: Any) -> None:
     site = learnt[2][0]
-    made = head.fit(learnt[0], site.fold)
+    made: Any = head.fit(learnt[0], site.fold)
     pairs = site.fold.test.select("subject", "treatment")
     told = made.predict(fold.study, pairs)
     again = restore("drug_response", made.config(), made.arrays()).predict(fold.study, pairs)
@@ -382,7 +417,9 @@ def test_a_federated_run_starts_from_the_encoder(fold: Fold) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network._Training, "run", noted)
-        made = pretraining.fit(Inline(held(fold)), SETTINGS | {"axes": 6, "rounds": 1, "local_epochs": 1, "least": 2})
+        made: Any = pretraining.fit(
+            Inline(held(fold)), SETTINGS | {"axes": 6, "rounds": 1, "local_epochs": 1, "least": 2}
+        )
     encoder = made.encoder_.arrays()
     assert begun[0] and set(begun[0]) < {k.removeprefix("layers.") for k in encoder}
     for k, w in begun[0].items():

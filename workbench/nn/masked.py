@@ -67,7 +67,7 @@ class MaskedAutoencoder(nn.Module):
             raise ValueError(
                 f"hide and hide_modality are probabilities below 1, not both 0; found {hide} and {hide_modality}."
             )
-        self.names, self.hide, self.hide_modality = list(sizes), hide, hide_modality
+        self.names, self.sizes, self.hide, self.hide_modality = list(sizes), dict(sizes), hide, hide_modality
         self.fusion = SubsetFusion(members, sizes, width, gains, noise=0.0, drop=0.0)
         self.hidden = BatchedLinear(members, width, rank)
         self.decoders = nn.ModuleDict({m: BatchedLinear(members, rank, size) for m, size in sizes.items()})
@@ -82,8 +82,7 @@ class MaskedAutoencoder(nn.Module):
         left = (there & ~whole).any(1, keepdim=True)
         whole = whole & left  # one modality stays to tell the others from
         coordinates = {
-            m: torch.rand(len(presence), self.decoders[m].weight.shape[2], generator=generator) < self.hide
-            for m in self.names
+            m: torch.rand(len(presence), size, generator=generator) < self.hide for m, size in self.sizes.items()
         }
         return Hidden(coordinates, whole)
 

@@ -62,5 +62,6 @@ def trained(
         for arm in (OWN_ENCODER, SHARED_ENCODER):
             if arm in arms:
                 below = encoder if arm == SHARED_ENCODER else alone(site, own, free.get(site, ()), settings)
-                out.append(predictions(arm, head.fit(below, own), own, {site: subjects}, base.filter(there)))
+                made: Any = head.fit(below, own)
+                out.append(predictions(arm, made, own, {site: subjects}, base.filter(there)))
     return out

@@ -150,14 +150,14 @@ def fit(
     DrugResponse, fitted; ``encoder_`` is what ``encoder`` returns, for heads of the sites' own (``head.fit``)
     """
     own = {k: v for k, v in settings.items() if k not in Pretraining.__dataclass_fields__}
-    chosen, found = network.Settings.of(own), list[DrugResponse]()
+    chosen, found = network.Settings.of(own), list[Any]()
 
     def begin(start: Start, progress: Progress) -> dict[str, np.ndarray]:
         found.append(learnt(sites, start.plan, Pretraining.of(settings), chosen, start.rows, progress, say))
         return {k: a for k, a in weights(found[0]).items() if k.startswith(ENCODER)}
 
     made: Any = network.fit(sites, own, state, keep, say, begin=begin)
-    made.encoder_, made.points_ = found[0], [*found[0].points_, *made.points_]  # type: ignore[attr-defined]
+    made.encoder_, made.points_ = found[0], [*found[0].points_, *made.points_]
     return made
 
 

@@ -13,6 +13,7 @@ The result is a DrugResponse like any other: closed form b, deep path z and c, k
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,8 @@ def fit(encoder: DrugResponse, fold: Fold, shares: tuple[float, ...] = SHARES) -
     made = _response(params, form, treatments, level, b, _padded(encoder, form), (c, away))
     residual = y - np.take_along_axis(np.stack(blind), best[None, None, :], axis=0)[0]
     made.widths_ = HalfWidths.fit(residual.ravel(), np.tile(np.array(treatments), len(y)))
-    made.shares_ = share  # type: ignore[assignment]
+    told: Any = made
+    told.shares_ = share
     return made
 
 

@@ -35,7 +35,7 @@ class Held:
         if shared := set(subjects) & (set(site.fold.test["subject"]) - set(site.subjects)):
             raise SiteError(f"{len(shared)} test subjects stand among those to learn from.")
         x, presence = features(site, plan, subjects)
-        some = presence.any(1)
+        some = np.asarray(presence.any(1))
         if not some.any():
             raise SiteError("no training subject of this site has any of the modalities asked for.")
         self.subjects = [s for s, t in zip(subjects, some, strict=True) if t]
