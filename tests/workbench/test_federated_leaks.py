@@ -216,6 +216,53 @@ def test_a_long_row_is_found_at_any_offset_and_means_are_not(x: np.ndarray) -> N
         assert (_likeness.anywhere(message, view) > 0.95) == found
 
 
+def stretches(rng: np.random.Generator, rows: int, columns: int, long: int) -> np.ndarray:
+    """Copy-number calls: -1, 0 or 1 for so many neighbours together."""
+    return np.repeat(rng.choice([-1.0, 0.0, 0.0, 1.0], (rows, -(-columns // long))), long, axis=1)[:, :columns]
+
+
+def test_sums_that_step_where_copy_numbers_step_are_no_rows_and_copy_numbers_are() -> None:
+    """Lines of a table of sums differ in size: 36 small numbers and 12 large ones are like a gain of 12 genes."""
+    rng = np.random.default_rng(8)
+    (short,) = _own.added("copy_number", stretches(rng, 60, 60, 12))
+    (wide,) = _own.added("copy_number", stretches(rng, 60, 300, 12))
+    size = np.exp(rng.normal(size=16) * 2)
+    sums = (size[:, None] * (1 + 0.1 * rng.normal(size=(16, 216)))).astype(np.float32)
+    counts = np.zeros((2, 258), dtype=np.float32)
+    counts[0, 3:60], counts[1, 3:90] = rng.poisson(33, 57), rng.poisson(20, 87)
+    for honest in (sums, counts):
+        for view in (short, wide):
+            for flat in (honest.ravel(), honest.T.ravel()):
+                assert _likeness.anywhere(np.ascontiguousarray(flat), view) == 0
+    weights = (rng.normal(size=60_000) * 0.02).astype(np.float32)
+    for row in (wide.values[7] * 0.01, wide.values[9] * -3.0 + 0.05 * rng.normal(size=300) + 4):
+        planted = weights.copy()
+        planted[7_777:8_077] = row
+        assert _likeness.anywhere(planted, wide) > 0.95
+
+
+def test_columns_that_follow_their_neighbours_count_as_few() -> None:
+    rng = np.random.default_rng(4)
+    white = rng.normal(size=(200, 48))
+    kept = _likeness.independent(white, white)
+    assert kept.mean() > 44 and np.median(kept) == 48
+    assert _likeness.independent(white[:100], np.sort(white[100:], axis=1)).mean() > 44
+    one_step = np.where(np.arange(48) < 36, 0.0, 1.0)[None]
+    assert _likeness.independent(one_step, 30 * one_step + 0.1 * rng.normal(size=(1, 48)))[0] < 8 < 0.2 * 48
+    twelve = stretches(rng, 50, 300, 12)
+    assert 20 < np.median(_likeness.independent(twelve, twelve)) < 60  # 25 stretches
+
+
+def test_many_slices_that_are_like_no_row_do_not_hide_one_that_is(x: np.ndarray) -> None:
+    outlier = np.zeros((3000, 40))
+    outlier[:, 5] = 1.0  # one column: like a row that has an outlier there, and no row
+    form = _own.form_of(np.vstack([x, x[0] + 500 * np.eye(40)[5]]), [])
+    row = x[np.argmin((x**4).sum(1) / (x**2).sum(1) ** 2)]
+    message = np.vstack([outlier, 0.3 * row[None]]).astype(np.float32)
+    assert _likeness._alike(message[:-1], form, 3000 * len(x)) == 0
+    assert _likeness._alike(message, form, 3000 * len(x)) > 0.999
+
+
 def test_an_uneven_last_byte_is_told_from_honest_ones() -> None:
     honest = [draw(64, 128, seed=s).astype(np.float32) for s in range(60)]
     assert max(_bits.uneven(a) for a in honest) < 6

@@ -28,11 +28,15 @@ def names_in(data: bytes, names: list[str]) -> list[str]:
     if not by or len(stream) < 4:
         return []
     firsts = np.array(sorted({int.from_bytes(n[:4], "little") for ns in by.values() for n in ns}), dtype=np.uint32)
+    ends = np.zeros(1 << 16, dtype=bool)
+    ends[firsts >> 16] = True
     at = []
     for k in range(4):
         words = stream[k : k + (len(stream) - k) // 4 * 4].view(np.uint32) if (len(stream) - k) >= 4 else firsts[:0]
+        near = np.flatnonzero(ends[words >> 16])  # few as a rule
+        words = words[near]
         place = np.minimum(np.searchsorted(firsts, words), len(firsts) - 1)
-        at.append(np.flatnonzero(firsts[place] == words) * 4 + k)
+        at.append(near[firsts[place] == words] * 4 + k)
     starts = np.concatenate(at)
     for length, of in by.items():
         wanted, here = set(of), set()

@@ -5,7 +5,9 @@ of the flat message: by Fourier transforms against sums of many rows at once, ea
 sign, and then at the few offsets that stand out row by row; short rows directly, by one product.
 
 Likeness is the correlation after what all rows share (``_own.Form.shared``) is taken away from both, and it must stand
-without the few columns that contribute most: a single outlier in both is no row.
+without the few columns that contribute most: a single outlier in both is no row. Neighbours that go together count as
+few: copy numbers stand in long stretches of the same value, and so does many a table of sums (line after line, each of
+its own size); two that make one step at the same place are as like as two rows, and tell nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ ALIKE = 0.95  # correlation from which a slice is a row
 TRIMMED = 0.80  # and what must be left of it without the columns that contribute most
 TRIM = 0.05  # share of columns left out then
 CHANCE = 1e-6  # a likeness that chance alone gives more often per message is none
-STANDS_OUT = 6.5  # standard deviations of chance from which an offset is looked at row by row
+STANDS_OUT = 4.75  # standard deviations of chance from which an offset is looked at row by row: two in a million
+TOGETHER = 200  # columns for each row of a signed sum: of so many rows each still stands out by sqrt(200) deviations
+PAIRS = 1 << 15  # likenesses looked at closely at once
 COLUMNS = 10  # that a likeness must rest on: two lines that share three rare mutations are no copies
+FREE = 5.0  # columns, less those that follow from their neighbours, below which no likeness is more than chance
 ROUNDING = 3e-5  # share of a slice's norm below which what is left of it is rounding
 LONG = 2048  # columns from which rows are looked for by Fourier transforms
 WINDOW = 48  # columns compared at once of shorter rows
-LOOKED_AT = 512  # offsets that are looked at row by row, at most
+LOOKED_AT = 512  # offsets that are looked at row by row, at most; the strongest
 CHUNK = 1 << 16
 
 
@@ -71,45 +76,83 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 def _alike(slices: np.ndarray, form: Form, compared: int) -> float:
     """Greatest likeness of any of ``slices`` (m, f) to any row of a form."""
+    _, likeness, real = _pairs(slices, form, compared)
+    return float(likeness[real].max(initial=0.0))
+
+
+def _pairs(slices: np.ndarray, form: Form, compared: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of a slice and a row that stand out: number of the slice, likeness, and whether it is more than chance."""
     width = slices.shape[1]
     scale = np.abs(slices).max(axis=1, keepdims=True)
     slices = slices / np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
     left = slices - (slices @ form.shared.T) @ form.shared
     norm = np.linalg.norm(left, axis=1)
-    there = np.isfinite(norm) & (norm > ROUNDING * np.linalg.norm(slices, axis=1))
-    if not there.any():
-        return 0.0
+    there = np.flatnonzero(np.isfinite(norm) & (norm > ROUNDING * np.linalg.norm(slices, axis=1)))
     left = left[there] / norm[there, None]
     likeness = np.abs(left @ form.rows.T)
-    found = 0.0
-    for i, j in np.argwhere(likeness >= threshold(width, compared))[:LOOKED_AT]:
-        if _stands(left[i], form.rows[j]):
-            found = max(found, float(likeness[i, j]))
-    return found
+    i, j = np.nonzero(likeness >= threshold(width, compared))
+    r, stands = likeness[i, j], np.zeros(len(i), dtype=bool)
+    free, step = np.zeros(len(i)), max(1, PAIRS * WINDOW // width)
+    for at in (slice(k, k + step) for k in range(0, len(i), step)):
+        stands[at] = _stands(left[i[at]], form.rows[j[at]])
+        these = np.arange(len(i))[at][stands[at]]
+        free[these] = independent(slices[there[i[these]]], form.plain[j[these]])
+    i, r, free = there[i[stands]], r[stands], free[stands]
+    least = np.array([threshold(n, compared) for n in free], dtype=r.dtype)
+    return i, r, (free >= FREE) & (r >= least)
 
 
-def threshold(width: int, compared: int) -> float:
+def threshold(width: float, compared: int) -> float:
     """Correlation from which a likeness counts: 0.95, or more where chance alone would give that.
 
     Of ``compared`` pairs of independent normal rows of ``width`` columns less than one in 1/CHANCE messages has a pair
     above it: P(|r| > t) <= (1 - t^2)^((width - 4) / 2).
     """
-    tail = (CHANCE / max(compared, 1)) ** (2.0 / max(width - 4, 1))
+    tail = (CHANCE / max(compared, 1)) ** (2.0 / max(width - 4.0, 1.0))
     return max(ALIKE, float(np.sqrt(max(1.0 - tail, 0.0))))
 
 
-def _stands(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether the likeness of ``a`` and ``b`` remains without the columns that contribute most to it."""
-    least = np.argsort(np.abs(a * b))[: len(a) - max(2, int(TRIM * len(a)))]
-    x, y = a[least] - a[least].mean(), b[least] - b[least].mean()
-    size = float(np.linalg.norm(x) * np.linalg.norm(y))
+def _stands(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether the likeness of each pair of lines (m, f) remains without the columns that give most of it: (m,)."""
     share = a * b
-    columns = float(share.sum() ** 2 / max((share**2).sum(), 1e-30))  # as many as equal ones would be
-    return size > 0 and abs(float(x @ y)) / size >= TRIMMED and columns >= COLUMNS
+    least = np.argsort(np.abs(share), axis=1)[:, : a.shape[1] - max(2, int(TRIM * a.shape[1]))]
+    x, y = (np.take_along_axis(v, least, 1).astype(np.float64) for v in (a, b))
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    size = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    together = np.abs((x * y).sum(1))
+    columns = share.sum(1) ** 2 / np.maximum((share**2).sum(1), 1e-30)  # as many as equal ones would be
+    return (size > 0) & (together >= TRIMMED * size) & (columns >= COLUMNS)
+
+
+def independent(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How many independent columns the f of each pair of lines (m, f) amount to, where both follow their neighbours.
+
+        f / (1 + 2 sum over lags k of (1 - k / f) r_a(k) r_b(k))        r: autocorrelation
+
+    Only lags before the first at which either is within chance (2 / sqrt(f)) count, so that lines without order keep
+    all their columns. Source: Pyper and Peterman 1998, Canadian J. Fisheries and Aquatic Sciences 55:2127 (from
+    Bartlett 1946).
+    """
+    width = a.shape[1]
+    size = fft.next_fast_len(2 * width, real=True)
+
+    def lagged(v: np.ndarray) -> np.ndarray:
+        v = v - v.mean(1, keepdims=True)
+        turned = fft.rfft(v.astype(np.float64), size, axis=1)
+        found = fft.irfft(np.abs(turned) ** 2, size, axis=1)[:, 1:width]
+        return found / np.maximum((v.astype(np.float64) ** 2).sum(1, keepdims=True), 1e-30)
+
+    one, other = lagged(a), lagged(b)
+    both = np.logical_and.accumulate(np.minimum(one, other) > 2.0 / np.sqrt(width), axis=1)
+    weight = 1.0 - np.arange(1, width) / width
+    return width / (1.0 + 2.0 * np.where(both, weight * one * other, 0.0).sum(1))
 
 
 def _short(flat: np.ndarray, view: View) -> float:
-    """Windows of the flat message against stretches of the rows, one at the start, one at the end of each row."""
+    """Windows of the flat message against stretches of the rows, one at the start, one at the end of each row.
+
+    A window that stands out is looked at along the whole row as well: in a stretch a row may tell too little.
+    """
     width = min(view.width, WINDOW)
     windows = np.lib.stride_tricks.sliding_window_view(flat, width)
     found = 0.0
@@ -119,7 +162,14 @@ def _short(flat: np.ndarray, view: View) -> float:
         form = form_of(part, shared)
         compared = len(windows) * len(form.rows)
         for start in range(0, len(windows), CHUNK):
-            found = max(found, _alike(np.ascontiguousarray(windows[start : start + CHUNK]), form, compared))
+            some = np.ascontiguousarray(windows[start : start + CHUNK])
+            at, likeness, real = _pairs(some, form, compared)
+            found = max(found, float(likeness[real].max(initial=0.0)))
+            if len(at) and width < view.width and not real.any():
+                at = np.unique(at[np.argsort(-likeness)][: LOOKED_AT * 8]) + start - first
+                at = at[(at >= 0) & (at + view.width <= len(flat))]
+                rows = flat[at[:, None] + np.arange(view.width)]
+                found = max(found, *(_alike(rows, f, compared) for f in view.forms)) if len(at) else found
     return found
 
 
@@ -128,12 +178,8 @@ def _long(flat: np.ndarray, view: View, seed: int) -> float:
     width = view.width
     if len(flat) < width:
         return 0.0
-    form = view.forms[-1]
     scale = float(np.abs(flat[np.isfinite(flat)]).max(initial=0.0)) or 1.0
     message = np.where(np.isfinite(flat), flat / scale, 0.0).astype(np.float32)
-    shared = np.concatenate([f.shared for f in view.forms])
-    shared = basis(list(shared)).astype(np.float32)
-    sums = _signed_sums(form.rows, shared, max(1, width // 400), seed)
     offsets = len(flat) - width + 1
     size = fft.next_fast_len(max(4 * width, 1 << 15), real=True)
     step = size - width + 1
@@ -142,20 +188,21 @@ def _long(flat: np.ndarray, view: View, seed: int) -> float:
     padded[: len(message)] = message
     pieces = np.lib.stride_tricks.as_strided(padded, (blocks, size), (padded.strides[0] * step, padded.strides[0]))
     looked: list[np.ndarray] = []
-    kernels = np.conj(fft.rfft(np.concatenate([shared, sums]).astype(np.float32), size, axis=1))
+    common, sums = _kernels(view, size, seed)
     for k in range(0, blocks, 16):
         part = pieces[k : k + 16]
         turned = fft.rfft(part, axis=1)
         square = np.cumsum(np.pad(part.astype(np.float64) ** 2, ((0, 0), (1, 0))), axis=1)
         left = (square[:, width:] - square[:, :-width])[:, :step]
         whole = left.copy()
-        for kernel in kernels[: len(shared)]:
-            left -= fft.irfft(turned * kernel, size, axis=1)[:, :step].astype(np.float64) ** 2
+        for kernel in common:
+            seen = fft.irfft(turned * kernel, size, axis=1)[:, :step]
+            left -= np.multiply(seen, seen, out=seen)
         left = np.where(left > 1e-7 * np.maximum(whole, 1e-30), left, np.inf).astype(np.float32)
         best = np.zeros(left.shape, dtype=np.float32)
-        for kernel in kernels[len(shared) :]:
+        for kernel in sums:
             seen = fft.irfft(turned * kernel, size, axis=1)[:, :step]
-            np.maximum(best, seen * seen, out=best)
+            np.maximum(best, np.multiply(seen, seen, out=seen), out=best)
         best /= left
         rows, columns = np.nonzero(best > STANDS_OUT**2 / width)
         looked.append(np.stack([(k + rows) * step + columns, best[rows, columns]]))
@@ -168,6 +215,16 @@ def _long(flat: np.ndarray, view: View, seed: int) -> float:
         slices = message[at[start : start + 256, None] + np.arange(width)]
         found = max(found, *(_alike(slices, f, len(flat) * len(f.rows)) for f in view.forms))
     return found
+
+
+def _kernels(view: View, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fourier transforms of what rows share, and of signed sums of rows; made once for a view."""
+    if f"sums {size} {seed}" not in view.kept:
+        shared = basis(list(np.concatenate([f.shared for f in view.forms]))).astype(np.float32)
+        sums = _signed_sums(view.forms[-1].rows, shared, max(1, view.width // TOGETHER), seed).astype(np.float32)
+        for name, kernels in (("common", shared), ("sums", sums)):
+            view.kept[f"{name} {size} {seed}"] = np.conj(fft.rfft(kernels, size, axis=1))
+    return view.kept[f"common {size} {seed}"], view.kept[f"sums {size} {seed}"]
 
 
 def _signed_sums(rows: np.ndarray, shared: np.ndarray, together: int, seed: int) -> np.ndarray:

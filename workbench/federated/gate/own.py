@@ -9,7 +9,7 @@ treatments). Of every row two forms are kept, with what rows share taken away, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,10 +26,14 @@ NOTHING = 1e-6  # share of a row's norm that counts as rounding
 
 @dataclass(frozen=True)
 class Form:
-    """One form of a view: unit rows (n, f) float32, orthonormal basis (b, f) of what rows share, rows by number."""
+    """One form of a view: unit rows (n, f) float32, orthonormal basis (b, f) of what rows share, rows by number.
+
+    ``plain`` (n, f): the rows in their own unit, less the columns' means; whether neighbours go together shows there.
+    """
 
     rows: np.ndarray
     shared: np.ndarray
+    plain: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class View:
     name: str
     values: np.ndarray
     forms: tuple[Form, ...]
+    kept: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)  # made once by ``likeness``
 
     @property
     def width(self) -> int:
@@ -127,20 +132,21 @@ def _view(name: str, values: np.ndarray, training: np.ndarray) -> list[View]:
     if len(values) > 2:
         sd = values.std(0)
         sd[sd < 1e-9] = 1.0
-        forms.append(
-            form_of((values - values.mean(0)) / sd, [m / sd for m in means] + [(m - means[0]) / sd for m in means])
-        )
+        turned = [m / sd for m in means] + [(m - means[0]) / sd for m in means]
+        forms.append(form_of((values - values.mean(0)) / sd, turned, forms[0].plain))
     return [View(name, values.astype(np.float32), tuple(forms))]
 
 
-def form_of(rows: np.ndarray, means: list[np.ndarray]) -> Form:
+def form_of(rows: np.ndarray, means: list[np.ndarray], plain: np.ndarray | None = None) -> Form:
     """Rows (n, f) without what the constant and ``means`` explain, at length one; rows of nothing else become zeros."""
     shared = basis([np.ones(rows.shape[1]), *means])
     left = rows - (rows @ shared.T) @ shared
     norm = np.linalg.norm(left, axis=1)
     kept = norm > NOTHING * np.maximum(np.linalg.norm(rows, axis=1), 1e-30)
     unit = np.where(kept[:, None], left / np.where(kept, norm, 1.0)[:, None], 0.0)
-    return Form(unit.astype(np.float32), shared.astype(np.float32))
+    if plain is None:
+        plain = (rows - rows.mean(axis=0) if len(rows) > 1 else rows).astype(np.float32)
+    return Form(unit.astype(np.float32), shared.astype(np.float32), plain)
 
 
 def basis(vectors: list[np.ndarray]) -> np.ndarray:
