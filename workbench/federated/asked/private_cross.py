@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.federated.asked import Answer, Leaves
-from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 from workbench.federated.private import persons as _persons
 from workbench.federated.site import SiteError
@@ -24,11 +23,13 @@ PLAIN = (
 LEAVES = Leaves(
     arrays={
         "products": "response times coordinate, directions by treatments, clipped and under noise",
+        "first": "sums along the directions, clipped and under noise",
         "responses": "sum of each treatment's responses, less a value that the server names, clipped and under noise",
     },
     summed=True,
+    private=True,
 )
-PRODUCTS, RESPONSES = 0.8, 0.2  # shares of 1 / noise^2
+PRODUCTS, RESPONSES, FIRST = 0.75, 0.2, 0.05  # shares of 1 / noise^2
 
 
 def answer(site, ask: Ask) -> Answer:
@@ -38,10 +39,12 @@ def answer(site, ask: Ask) -> Answer:
     shift, scale = (np.asarray(ask.arrays[k], dtype=np.float64) for k in ("shift", "scale"))
     if shift.shape != (persons.y.shape[1],) or scale.shape != shift.shape or not (scale > 0).all():
         raise SiteError(f"shift and scale should have {persons.y.shape[1]} numbers, scales above 0.")
-    learns = persons.part != int(_rows.number(ask, "left_out", -1))
     centre = np.asarray(ask.arrays["centre"], dtype=np.float64)
-    r = _persons.clipped((_persons.along(persons, ask) - centre)[learns], long)
-    e = _persons.clipped(((persons.y - shift) / scale)[learns], wide)
-    return _persons.released(
-        site, ask, {"products": (r.T @ e, long * wide, PRODUCTS), "responses": (e.sum(0), wide, RESPONSES)}
-    )
+    r = _persons.clipped(_persons.along(persons, ask) - centre, long)
+    e = _persons.clipped((persons.y - shift) / scale, wide)
+    sums = {
+        "products": (r.T @ e, long * wide, PRODUCTS),
+        "responses": (e.sum(0), wide, RESPONSES),
+        "first": (r.sum(0), long, FIRST),
+    }
+    return _persons.released(site, ask, sums)

@@ -1,6 +1,6 @@
-"""How large the errors are on persons the model has not learnt from: shares of each person's errors, under noise.
+"""How large a model's errors are: shares of each person's errors in a few intervals, under noise.
 
-    shares = sum over persons left out of (share of the person's errors in each interval)
+    shares = sum over persons of (share of the person's errors in each interval)
 
 A person's shares add up to 1, so their length is 1 at most: sensitivity 1, with however many treatments.
 """
@@ -10,16 +10,19 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.federated.asked import Answer, Leaves
-from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 from workbench.federated.private import persons as _persons
 from workbench.federated.site import SiteError
 
 PLAIN = (
-    "How wrong predictions are for persons that the model was not fitted to, as shares in a few intervals in which "
-    "each person counts once, under random noise that hides whether any one person is in them (differential privacy)."
+    "How wrong the model's predictions are, as shares in a few intervals in which each person counts once, under "
+    "random noise that hides whether any one person is in them (differential privacy)."
 )
-LEAVES = Leaves(arrays={"shares": "sum over persons of the share of errors in each interval, under noise"}, summed=True)
+LEAVES = Leaves(
+    arrays={"shares": "sum over persons of the share of errors in each interval, under noise"},
+    summed=True,
+    private=True,
+)
 
 
 def answer(site, ask: Ask) -> Answer:
@@ -29,8 +32,7 @@ def answer(site, ask: Ask) -> Answer:
     solution = np.asarray(ask.arrays["solution"], dtype=np.float64)
     if solution.shape != (r.shape[1] + 1, persons.y.shape[1]) or edges.ndim != 1 or not (np.diff(edges) > 0).all():
         raise SiteError(f"solution should be axes and 1 by treatments, found {solution.shape}; edges should ascend.")
-    own = persons.part == int(_rows.number(ask, "left_out"))
-    size = np.abs(persons.y[own] - r[own] @ solution[:-1] - solution[-1])
+    size = np.abs(persons.y - r @ solution[:-1] - solution[-1])
     there = np.isfinite(size)
     at = np.searchsorted(edges, np.where(there, size, 0.0), side="right") - 1
     counts = np.zeros((len(size), len(edges)))

@@ -1,6 +1,6 @@
 """The Gram matrix of the persons' features along axes that the server names, each person's row clipped, under noise.
 
-    s_i = clip(z_i A, C),   z_i standardised by the ask's mean and sd
+    s_i = clip(z_i A - centre, C),   z_i standardised by the ask's mean and sd
     gram = sum s_i s_i'     first = sum s_i     count = number of persons
 
 Sensitivity to one person: of the upper triangle with what is off the diagonal times sqrt(2), whose length is that of
@@ -13,7 +13,6 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.federated.asked import Answer, Leaves
-from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 from workbench.federated.private import persons as _persons
 
@@ -28,15 +27,15 @@ LEAVES = Leaves(
         "count": "number of persons, under noise",
     },
     summed=True,
+    private=True,
 )
 GRAM, FIRST, COUNT = 0.85, 0.1, 0.05  # shares of 1 / noise^2
 
 
 def answer(site, ask: Ask) -> Answer:
-    """``axes`` (f, d), ``mean`` and ``sd`` (f,), ``clip``; ``left_out`` is the inner part that is not in the sums."""
+    """``axes`` (f, d), ``mean``, ``sd`` (f,), ``centre`` (d,) and ``clip`` of the ask."""
     persons, long = _persons.of(site, ask), _persons.length(ask, "clip")
-    learns = persons.part != int(_rows.number(ask, "left_out", -1))
-    s = _persons.clipped(_persons.along(persons, ask)[learns], long)
+    s = _persons.clipped(_persons.along(persons, ask) - np.asarray(ask.arrays["centre"], dtype=np.float64), long)
     whole = s.T @ s
     i, j = np.triu_indices(len(whole))
     sums = {

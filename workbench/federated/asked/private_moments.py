@@ -4,6 +4,9 @@
     second = sum of clip(v^2, D), v^2 value by value                                                  sensitivity D
     count  = sum of which of t values there are, a vector no longer than sqrt(t)                sensitivity sqrt(t)
 
+With ``axes`` in the ask the values are coordinates along them: a row of thousands of features is as long as all of them
+together, and so is its noise; along a few dozen directions it is not.
+
 Each moves by one person's part when that person leaves. Of features the number of persons is counted instead of every
 feature's values: sensitivity 1; a feature that a person lacks counts as the shift.
 """
@@ -29,6 +32,7 @@ LEAVES = Leaves(
         "second": "sum of squares of the same, clipped and under noise",
     },
     summed=True,
+    private=True,
 )
 
 
@@ -36,7 +40,7 @@ def answer(site, ask: Ask) -> Answer:
     """``of`` "features" or "endpoint"; ``shift``, ``scale`` (f,) or (t,); ``clip``, ``clip_squares``, ``share_*``."""
     persons = _persons.of(site, ask)
     endpoint = ask.values.get("of", "features") == "endpoint"
-    values = persons.y if endpoint else persons.x
+    values = persons.y if endpoint else _persons.along(persons, ask) if "axes" in ask.arrays else persons.x
     shift, scale = (np.asarray(ask.arrays[k], dtype=np.float64) for k in ("shift", "scale"))
     if shift.shape != (values.shape[1],) or scale.shape != shift.shape or not (scale > 0).all():
         raise SiteError(f"shift and scale should have {values.shape[1]} numbers, scales above 0.")

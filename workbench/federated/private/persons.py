@@ -32,18 +32,16 @@ from workbench.predictors._pairs import matrix
 class Persons:
     """n persons, f agreed features, t agreed treatments.
 
-    ``x`` (n, f) float64, NaN where a feature is not known; ``y`` (n, t) in the agreed unit, NaN where not measured;
-    ``part`` (n,): the inner part of each, by a hash of its name.
+    ``x`` (n, f) float64, NaN where a feature is not known; ``y`` (n, t) in the agreed unit, NaN where not measured.
     """
 
     x: np.ndarray
     y: np.ndarray
-    part: np.ndarray
 
 
 def of(site: Site, ask: Ask) -> Persons:
     """The site's persons that have the ask's modality; kept at the site until another agreement is asked for."""
-    keys = ("parts", "seed", "sites", "modality", "feature_unit", "feature_digest", "features", "endpoint", "unit",
+    keys = ("sites", "modality", "feature_unit", "feature_digest", "features", "endpoint", "unit",
             "treatments", "alias_from", "alias_to")  # fmt: skip
     agreed = _rows.digest([repr([k, ask.values.get(k)]) for k in keys])
     kept = site.memory.get("private persons")
@@ -77,8 +75,7 @@ def _read(site: Site, ask: Ask) -> Persons:
     train = train.filter(pl.col("treatment").is_in(pl.Series(treatments, dtype=pl.String).implode()))
     train = train.with_columns(value=_rows.converted(train["value"].to_numpy(), site.fold.unit, ask))
     y = matrix(train, names, treatments) if treatments else np.zeros((len(names), 0))
-    part = _rows.dealt(names, int(_rows.number(ask, "parts", 1)), int(_rows.number(ask, "seed", 0)))
-    return Persons(x, y, part)
+    return Persons(x, y)
 
 
 def _means(values: np.ndarray, person: np.ndarray, n: int) -> np.ndarray:

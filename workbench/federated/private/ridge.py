@@ -1,6 +1,7 @@
 """Ridge of every treatment, trained wholly from noisy sums: all that leaves a site is charged, nothing of it is exact.
 
-    s_i = clip(z_i A, C)                features standardised, along d public directions (a sketch, or a public study)
+    m   = mean of clip(z_i A, .)+noise  A: d random directions, which are public; z: features on a public scale
+    s_i = clip(z_i A - m, C)
     G   = sum s_i s_i' + noise          its principal axes U are the private ones (Dwork et al. 2014, STOC)
     r_i = clip(W U'(s_i - mean), C')    W makes each axis' spread 1, so that noise falls on all axes alike
     P   = sum r_i e_i' + noise          e_i: responses of a person less their levels, all treatments, clipped to B
@@ -17,8 +18,13 @@ directions that noise drowns takes the place of the penalty that AdaSSP chooses 
 stands above the noise the fit stops and says so: such a budget buys no predictor from so few persons.
 
 Levels are learnt in two steps, since noise is as wide as the clip: from a public guess of where responses lie, then
-about the first result. Half-widths are from errors on persons left out, each counted once; two standard deviations of
-the noise on that count are taken against the model, so a small budget gives wide intervals rather than wrong ones.
+about the first result. Half-widths are from the training persons' errors, each person counted once, made wider by
+what a fit of so many degrees of freedom flatters itself (Akaike 1969, sqrt((n + p) / (n - p))); two standard deviations
+of the noise on that count are taken against the model, so a small budget gives wide intervals rather than wrong ones.
+
+With a public study, means, axes and spreads along them are its own, and neither m nor G is asked for. Without one, no
+feature gets a scale of its own: moments of thousands of features are as long as all of them together, and at 6,163
+features and 640 persons the noise on each mean was three times a feature's spread at epsilon = 8.
 
 Neither the penalty nor a clip is chosen by data: they are settings, public like the names of features and treatments.
 """
@@ -42,10 +48,10 @@ from workbench.predictors._widths import LEVEL, HalfWidths
 from workbench.predictors.linear import Ridge
 from workbench.text import nearest
 
-SHARES = {"features": 0.12, "levels": 0.13, "gram": 0.25, "cross": 0.42, "errors": 0.08}  # of mu^2
+SHARES = {"centre": 0.05, "levels": 0.13, "gram": 0.32, "cross": 0.42, "errors": 0.08}  # of mu^2
 COUNTS = 0.3  # of the levels' share
 SIGMAS = 2.0  # a count no larger than so many standard deviations of its noise is taken as none
-BINS, FAR = 20, 6.0  # intervals of the errors, up to this many residual spreads
+BINS, FAR = 14, 6.0  # intervals of the errors, up to this many residual spreads
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,14 @@ class Settings:
     modality, endpoint : inputs and output; endpoint None takes that of most sites
     public : a study of this server whose means, spreads and principal axes are used; "" has them learnt privately
     sketch : directions of the Gram matrix, d
-    axes : most private axes that are kept, k
+    axes : most axes that are kept, k
     penalty : of the ridge, where rows have length 1
-    feature_centre, feature_spread : where a feature's values lie, roughly; public guesses, used without ``public``
+    feature_centre, feature_spread, feature_deviation : around where the values of all features lie, how far from there,
+        and how far from their own mean; public guesses, used without ``public``
     response_centre, response_spread : where responses of all treatments lie, roughly
     residual_spread : how far responses lie from their treatment's level
     clip : length at which a row is clipped, in units of what those guesses give
-    parts, seed : one of so many inner parts is left out, for the intervals; what deals them
+    seed : of the random directions, which are public
     least, share : fewest sites; least share of the common features that a site has to have
     """
 
@@ -75,23 +82,31 @@ class Settings:
     modality: str = "expression"
     endpoint: str | None = None
     public: str = ""
-    sketch: int = 96
-    axes: int = 24
+    sketch: int = 32
+    axes: int = 8
     penalty: float = 10.0
     feature_centre: float = 0.0
     feature_spread: float = 1.0
+    feature_deviation: float = 1.0
     response_centre: float = 0.0
     response_spread: float = 3.0
     residual_spread: float = 1.3
     clip: float = 1.25
-    parts: int = 10
     seed: int = 0
     least: int = 1
     share: float = 0.8
 
     def __post_init__(self) -> None:
-        above = ("epsilon", "penalty", "feature_spread", "response_spread", "residual_spread", "clip")
-        for key, least in (("honest", 1), ("sketch", 2), ("axes", 1), ("parts", 2), ("least", 1)):
+        above = (
+            "epsilon",
+            "penalty",
+            "feature_spread",
+            "feature_deviation",
+            "response_spread",
+            "residual_spread",
+            "clip",
+        )
+        for key, least in (("honest", 1), ("sketch", 2), ("axes", 1), ("least", 1)):
             if getattr(self, key) < least:
                 raise PrivacyError(f"{key} should be at least {least}, found {getattr(self, key)}.")
         for key in above:
@@ -156,8 +171,7 @@ class _Fit:
         self.steady = Steady(sites, self.plan.sites, chosen.least)
         self.mu = accounting.strength(chosen.epsilon, chosen.delta)
         self.times = np.sqrt(len(self.plan.sites) / chosen.honest)  # the sum's noise against the stated
-        self.shares = {k: v for k, v in SHARES.items() if k != "features" or not chosen.public}
-        self.left = {"parts": chosen.parts, "seed": chosen.seed, "left_out": 0}
+        self.shares = {k: v for k, v in SHARES.items() if k not in ("centre", "gram") or not chosen.public}
         self.shared: dict[str, np.ndarray] = {}
 
     def run(self) -> Ridge:
@@ -165,7 +179,7 @@ class _Fit:
         scale = once("scale", 0.2, "scales of the features", self._public if self.chosen.public else self._scale)
         self.shared = {"mean": scale["mean"], "sd": scale["sd"]}
         levels = once("levels", 0.4, "levels of the treatments", self._levels)
-        axes = once("gram", 0.6, "private axes", lambda: self._axes(scale["axes"]))
+        axes = once("gram", 0.6, "axes", (lambda: _given(scale)) if self.chosen.public else lambda: self._axes(scale))
         found = once("cross", 0.8, "weights", lambda: self._weights(axes, levels))
         widths = once("errors", 1.0, "intervals", lambda: self._width(axes, found))["width"]
         return self._model(axes, found, float(widths[0]))
@@ -176,24 +190,21 @@ class _Fit:
 
     def _total(self, stage: str, purpose: str, arrays: Mapping[str, np.ndarray], **values: Any) -> dict[str, Any]:
         plain = {k: float(v) if isinstance(v, np.floating) else v for k, v in values.items()}
-        told = {**self.plan.values(), **self.left, "noise": self.noise(stage), "honest": self.chosen.honest, **plain}
+        told = {**self.plan.values(), "noise": self.noise(stage), "honest": self.chosen.honest, **plain}
         return self.steady.total(Ask(purpose, self.progress.next(), dict(arrays), told))
 
     def _scale(self) -> dict[str, np.ndarray]:
-        """Means and spreads from private moments, and d random directions (public: the seed gives them)."""
+        """A public scale, d random directions (the seed gives them) and the persons' mean along them (d,)."""
         c, f = self.chosen, len(self.plan.features)
-        long, wide = c.clip * np.sqrt(f), 2.0 * c.clip * np.sqrt(f)  # of normal values squared: sqrt(3 f)
-        arrays = {"shift": np.full(f, c.feature_centre), "scale": np.full(f, c.feature_spread)}
-        told = self._total("features", "private_moments", arrays, of="features", clip=long, clip_squares=wide,
-                           share_count=0.05, share_first=0.5, share_second=0.45)  # fmt: skip
-        n, noise = self._persons(told["count"], self.noise("features") / np.sqrt(0.05)), self.noise("features")
-        mean = _shrunk(told["first"] / n, long * noise * self.times / np.sqrt(0.5) / n)
-        variance = _shrunk(told["second"] / n, wide * noise * self.times / np.sqrt(0.45) / n) - mean**2
-        typical = max(float(variance.mean()), 1e-3)
-        sd = c.feature_spread * np.sqrt(np.clip(variance, 0.25 * typical, 4 * typical))
         d = min(c.sketch, f)
         axes = np.eye(f) if d == f else np.linalg.qr(np.random.default_rng([c.seed, 20261122]).normal(size=(f, d)))[0]
-        return {"mean": c.feature_centre + c.feature_spread * mean, "sd": sd, "axes": axes / np.sqrt(d)}
+        self.shared = {"mean": np.full(f, c.feature_centre), "sd": np.full(f, c.feature_deviation)}
+        arrays = {**self.shared, "axes": axes / np.sqrt(d), "shift": np.zeros(d), "scale": np.ones(d)}
+        long, of_count = c.clip * c.feature_spread / c.feature_deviation, 0.1
+        told = self._total("centre", "private_moments", arrays, of="features", clip=long, clip_squares=1.0,
+                           share_count=of_count, share_first=1 - of_count, share_second=0.0)  # fmt: skip
+        n = self._persons(told["count"], self.noise("centre") / np.sqrt(of_count))
+        return {**self.shared, "axes": arrays["axes"], "centre": told["first"] / n}
 
     def _public(self) -> dict[str, np.ndarray]:
         """Means, spreads and principal axes of a study whose persons need not be hidden; what it lacks is not used."""
@@ -207,15 +218,16 @@ class _Fit:
         f, known = len(self.plan.features), np.isfinite(x)
         if not held:
             raise PrivacyError(f"public study {self.chosen.public!r} has none of the features of the sites.")
-        mean, sd, axes = np.zeros(f), np.full(f, np.inf), np.zeros((f, min(self.chosen.sketch, len(x), len(held))))
+        mean, sd, axes = np.zeros(f), np.full(f, np.inf), np.zeros((f, min(self.chosen.axes, len(x), len(held))))
         mean[held] = np.where(known, x, 0.0).sum(0) / np.maximum(known.sum(0), 1)
         away = np.where(known, x - mean[held], 0.0)
         spread = np.sqrt((away**2).mean(0))
         sd[held] = np.where(spread > 1e-6, spread, np.inf)
         z = away / sd[held]
         length = np.sqrt((z**2).sum(1).mean())
-        axes[held] = np.linalg.svd(z, full_matrices=False)[2][: axes.shape[1]].T
-        return {"mean": mean, "sd": sd, "axes": axes / length}
+        _, s, v = np.linalg.svd(z, full_matrices=False)
+        axes[held] = v[: axes.shape[1]].T
+        return {"mean": mean, "sd": sd, "axes": axes / length, "share": s[: axes.shape[1]] ** 2 / len(x) / length**2}
 
     def _persons(self, count: np.ndarray, noise: float) -> float:
         n, sd = float(count[0]), noise * self.times
@@ -246,12 +258,13 @@ class _Fit:
         level = _shrunk(rough, of_first / np.median(count[there]), there)
         return {"level": np.where(there, c.response_centre + c.response_spread * level, 0.0), "count": count}
 
-    def _axes(self, sketch: np.ndarray) -> dict[str, np.ndarray]:
-        """Private axes (f, k) along which the spread is 1, their centre (k,), share of length (k,), persons."""
+    def _axes(self, scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Private axes (f, k) along which the spread is 1, their centre (k,), share of a row's squared length (k,)."""
         from workbench.federated.asked import private_gram as asked
 
+        sketch, arrays = scale["axes"], {**self.shared, "axes": scale["axes"], "centre": scale["centre"]}
         long, d = self.chosen.clip, sketch.shape[1]
-        told = self._total("gram", "private_gram", {**self.shared, "axes": sketch}, clip=long)
+        told = self._total("gram", "private_gram", arrays, clip=long)
         noise = self.noise("gram") * self.times
         n = self._persons(told["count"], self.noise("gram") / np.sqrt(asked.COUNT))
         gram, (i, j) = np.zeros((d, d)), np.triu_indices(d)
@@ -267,30 +280,32 @@ class _Fit:
             raise PrivacyError(self._too_small(longest))
         true = (values[:k] + np.sqrt(np.maximum(values[:k] ** 2 - edge**2, 0.0))) / 2
         whiten = vectors[:, :k] * np.sqrt(n / true)
-        return {"axes": sketch @ whiten, "centre": mean @ whiten, "share": true / n, "persons": np.array([n])}
+        return {"axes": sketch @ whiten, "centre": (scale["centre"] + mean) @ whiten, "share": true / n}
 
     def _weights(self, axes: Mapping[str, np.ndarray], levels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Solution (k + 1, t) in the coordinates of the private axes, levels last."""
         from workbench.federated.asked import private_cross as asked
 
-        c, n, count = self.chosen, float(axes["persons"][0]), levels["count"]
+        c, count = self.chosen, levels["count"]
         k, t = len(axes["centre"]), len(count)
-        held = min(float(count.sum()) / n * c.parts / (c.parts - 1), 1.25 * t)  # treatments of a person, on average
-        long, wide = c.clip * np.sqrt(k), c.clip * np.sqrt(max(held, 1.0))
+        long, wide = c.clip * np.sqrt(k), c.clip * np.sqrt(t)
         arrays = {**self.shared, "axes": axes["axes"], "centre": axes["centre"], "shift": levels["level"],
                   "scale": np.full(t, c.residual_spread)}  # fmt: skip
         told = self._total("cross", "private_cross", arrays, clip=long, clip_responses=wide)
-        noise = self.noise("cross") * self.times
-        learnt = np.maximum(count * (c.parts - 1) / c.parts, 1.0)  # rows without the part left out
-        there = count > 0
+        noise, there, n = self.noise("cross") * self.times, count > 0, np.maximum(count, 1.0)
+        mean = told["responses"] / n
+        off = _shrunk(told["first"] / n.max(), noise * long / np.sqrt(asked.FIRST) / n.max(), to=0.0)
+        exact, sd = told["products"] - np.outer(off, mean * n), noise * long * wide / np.sqrt(asked.PRODUCTS)
         products = np.zeros((k, t))
-        products[:, there] = low_rank(told["products"][:, there], noise * long * wide / np.sqrt(asked.PRODUCTS))
-        lengths = axes["share"][:, None] * learnt
-        slope = products / learnt * lengths / (lengths + c.penalty) * c.residual_spread
-        of_level = noise * wide / np.sqrt(asked.RESPONSES) / learnt[there].mean()
-        shift = _shrunk(told["responses"] / learnt, of_level, there, 0.0) * c.residual_spread
-        level = levels["level"] + np.where(there, shift, 0.0) - axes["centre"] @ slope
-        return {"solution": np.vstack([slope, level]), "there": there}
+        products[:, there] = low_rank(exact[:, there], sd)
+        lengths = axes["share"][:, None] * n
+        slope = products / n * lengths / (lengths + c.penalty) * c.residual_spread
+        of_level = noise * wide / np.sqrt(asked.RESPONSES) / n[there].mean()
+        shift = _shrunk(mean, of_level, there, 0.0) * c.residual_spread
+        level = levels["level"] + np.where(there, shift, 0.0) - (axes["centre"] + off) @ slope
+        free = 1 + (lengths / (lengths + c.penalty)).sum(0)[there].mean()  # degrees of freedom of a treatment's fit
+        flatters = np.sqrt((n[there].mean() + free) / max(n[there].mean() - free, 1.0))
+        return {"solution": np.vstack([slope, level]), "there": there, "flatters": np.array([flatters])}
 
     def _width(self, axes: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One half-width for all treatments: the least edge beyond which lies no more than the share it may."""
@@ -298,12 +313,10 @@ class _Fit:
         edges = np.concatenate([[0.0], np.geomspace(0.3, FAR, BINS - 1)]) * spread
         arrays = {**self.shared, "axes": axes["axes"], "solution": found["solution"], "edges": edges}
         shares = self._total("errors", "private_errors", arrays)["shares"]
-        persons = float(axes["persons"][0]) / (self.chosen.parts - 1)
-        beyond = np.cumsum(shares[::-1])[::-1] + SIGMAS * self.noise("errors") * self.times * np.sqrt(
-            np.arange(BINS, 0, -1)
-        )
-        enough = np.flatnonzero(beyond <= (1 - LEVEL) * persons)
-        return {"width": np.array([edges[enough[0]] if len(enough) else edges[-1]])}
+        noise = self.noise("errors") * self.times
+        beyond = np.cumsum(shares[::-1])[::-1] + SIGMAS * noise * np.sqrt(np.arange(BINS, 0, -1))
+        enough = np.flatnonzero(beyond <= (1 - LEVEL) * shares.sum())
+        return {"width": np.array([edges[enough[0]] if len(enough) else edges[-1]]) * found["flatters"]}
 
     def _model(self, axes: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], width: float) -> Ridge:
         plan, solution = self.plan, found["solution"]
@@ -321,6 +334,12 @@ class _Fit:
         more.agreed_, more.axes_ = plan, len(axes["centre"])
         more.spent_ = Spent(accounting.epsilon(told, self.chosen.delta), self.chosen.delta)
         return model
+
+
+def _given(scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Axes of a public study, along which its own spread is 1."""
+    return {"axes": scale["axes"] / np.sqrt(scale["share"]), "centre": np.zeros(len(scale["share"])),
+            "share": scale["share"]}  # fmt: skip
 
 
 def low_rank(noisy: np.ndarray, sd: float) -> np.ndarray:
