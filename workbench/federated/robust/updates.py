@@ -33,7 +33,7 @@ from workbench.federated.site import ASKED
 from workbench.federated.sites import Sites, add, enough
 
 FAR = 3.5  # modified z-score of Iglewicz and Hoaglin 1993
-EVEN = 0.1  # spread of log lengths below which sites count as alike: or three equal ones would make a fourth an outlier
+EVEN = 0.25  # spread of log lengths below which sites count as alike: steps go by rows, so honest lengths differ
 AGAINST = -0.1  # cosine to the others' median; unlike but honest sites go a little below 0
 CHANGE = "change"  # arrays whose names begin so are what a site changes; where there are none, all floats are compared
 COUNTED = ("rows", "subjects", "share")  # arrays that count something
@@ -183,7 +183,7 @@ def _claims(ask: Ask, reply: Reply, checks: Checks, by_rows: bool) -> str | None
     if by_rows and (share := _share(reply)) is not None and (of := _all_rows(ask)) is not None:
         if abs(share - reply.rows / of) > OFF:
             return f"claims a share of {share:.6g}; its {reply.rows} rows are {reply.rows / of:.6g} of all"
-        if share > checks.most_share + OFF:
+        if share > checks.most_share + OFF and reply.site not in checks.said:  # else judged when it said its rows
             return f"claims a share of {share:.6g}; no site may have more than {checks.most_share:g}"
     return None
 
@@ -193,12 +193,13 @@ def _together(ask: Ask, replies: Sequence[Reply], checks: Checks, by_rows: bool)
     if ask.purpose == SCHEMA and checks.most_share < 1:
         said = dict(checks.said) | {r.site: r.rows for r in replies}
         cap, whole = checks.most_share, sum(said.values())
-        over = [r for r in replies if len(said) > 1 and r.rows > (cap + OFF) * whole]
+        new = [r for r in replies if r.site not in checks.said and len(said) > 1]  # once: without whom it drops, others
+        over = [r for r in new if r.rows > (cap + OFF) * whole]  # have larger shares by right
         return {r.site: f"claims {r.rows} of {whole} rows; no site may have more than {cap:g} of all" for r in over}
     claimed = {r.site: s for r in replies if by_rows and (s := _share(r)) is not None}
-    if checks.said and _all_rows(ask) is not None and (whole := sum(claimed.values())) > 1 + OFF * len(claimed):
-        new = [s for s in claimed if s not in checks.said]  # of the others rows, and so shares, are known
-        return dict.fromkeys(new, f"never said its rows, and with it the sites' shares are {whole:.6g} of all")
+    if checks.said and _all_rows(ask) is not None and (total := sum(claimed.values())) > 1 + OFF * len(claimed):
+        strange = [s for s in claimed if s not in checks.said]  # of the others rows, and so shares, are known
+        return dict.fromkeys(strange, f"never said its rows, and with it the sites' shares are {total:.6g} of all")
     return {}
 
 
