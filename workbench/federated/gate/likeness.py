@@ -86,11 +86,13 @@ def _pairs(slices: np.ndarray, form: Form, compared: int) -> tuple[np.ndarray, n
     scale = np.abs(slices).max(axis=1, keepdims=True)
     slices = slices / np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
     left = slices - (slices @ form.shared.T) @ form.shared
-    norm = np.linalg.norm(left, axis=1)
-    there = np.flatnonzero(np.isfinite(norm) & (norm > ROUNDING * np.linalg.norm(slices, axis=1)))
-    left = left[there] / norm[there, None]
-    likeness = np.abs(left @ form.rows.T)
-    i, j = np.nonzero(likeness >= threshold(width, compared))
+    norm, whole = (np.sqrt(np.einsum("ij,ij->i", v, v)) for v in (left, slices))
+    there = np.flatnonzero(np.isfinite(norm) & (norm > ROUNDING * whole))
+    left = left if len(there) == len(left) else left[there]
+    left /= norm[there, None]
+    likeness = left @ form.rows.T
+    np.abs(likeness, out=likeness)
+    i, j = np.divmod(np.flatnonzero(likeness.ravel() >= threshold(width, compared)), likeness.shape[1])
     r, stands = likeness[i, j], np.zeros(len(i), dtype=bool)
     free, step = np.zeros(len(i)), max(1, PAIRS * WINDOW // width)
     for at in (slice(k, k + step) for k in range(0, len(i), step)):

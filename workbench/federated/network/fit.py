@@ -140,7 +140,7 @@ def fit(
     Returns
     -------
     DrugResponse, fitted; ``points_`` its curve, ``rounds_`` who took part or was lost in each round,
-    ``left_out_`` {modality: why it is not used}
+    ``left_out_`` {modality, or "rare <modality> features": why they are not used}
 
     Raises
     ------
@@ -341,4 +341,6 @@ def _model(training: _Training, shared: Mapping[str, np.ndarray], widths: np.nda
     told.rounds_ = training.who
     without = {k: v for k, v in training.progress.values.items() if k.startswith("without ")}
     told.left_out_ = {k.removeprefix("without "): v for k, v in without.items()}
+    rare = {k: v for k, v in training.progress.values.items() if k.startswith("rare ") and v}
+    told.left_out_ |= {f"{k} features": f"{v}: too few persons carry them" for k, v in rare.items()}
     return made

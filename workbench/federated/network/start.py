@@ -15,6 +15,7 @@ import numpy as np
 
 from workbench import modalities
 from workbench.federated.exact import ridge, statistics
+from workbench.federated.exact.common import FEWEST, carried
 from workbench.federated.exact.harmonise import Plan as Agreed
 from workbench.federated.exact.harmonise import agree
 from workbench.federated.exact.progress import Progress
@@ -162,7 +163,21 @@ def axes_of(
     if not progress.values[key]:
         return None
     agreed = Agreed.of(progress.values[key])
-    steady, said = Steady(sites, agreed.sites, chosen.least), agreed.values()
+    steady = Steady(sites, agreed.sites, chosen.least)
+    if f"rare {m}" not in progress.values:
+        try:
+            kept = carried(steady, agreed, progress.next())
+        except (TooFewSites, SitesChanged) as refused:
+            _without(m, refused, progress)
+            return None
+        rare = len(agreed.features) - len(kept.features)
+        if len(kept.features) < 2:
+            _without(m, f"{rare} of its {len(agreed.features)} features have fewer than {FEWEST} carriers", progress)
+            return None
+        progress.values |= {key: kept.text(), f"rare {m}": f"{rare} of {len(agreed.features)}" if rare else ""}
+        progress.save()
+        agreed = kept
+    said = agreed.values()
 
     def made() -> dict[str, np.ndarray]:
         told = statistics.moments(steady, agreed, round=progress.next(2))
@@ -189,7 +204,7 @@ def axes_of(
     return agreed.features, _rotation(t["mean"], t["sd"], t["axes"], t["moments"], float(t["subjects"][0]))
 
 
-def _without(m: str, why: Exception, progress: Progress) -> None:
+def _without(m: str, why: Exception | str, progress: Progress) -> None:
     """Go on without modality ``m``; the reason stands among the training's values."""
     progress.values |= {f"plan of {m}": "", f"without {m}": str(why)}
     progress.save()

@@ -21,6 +21,7 @@ from workbench.federated.worth import arms
 from workbench.study import Study, find
 
 if TYPE_CHECKING:
+    from workbench.federated.private.accounting import Spent
     from workbench.federated.simulation.simulate import Fitted
 
 Say = Callable[[float, str], None]
@@ -87,17 +88,23 @@ def _fold(
         child.model(name, made.predictor.config(), made.predictor.arrays(), example)
         whole = _whole(getattr(made.predictor, "points_", None) or told_by_round)
         rounds = pl.concat([made.watched.rounds(), whole, _set_aside(made.predictor)])
+        spent = getattr(made.predictor, "spent_", None)  # private.accounting.Spent, of a private training
         made_tables = {
             "PREDICTIONS": pl.concat([answer, *_naive(federation, fold, base)]), "FEDERATION_ROUNDS": rounds,
-            "FEDERATION_PREDICTIONS": told_apart, "FEDERATION_COSTS": _costs(fold, dealt, rounds),
+            "FEDERATION_PREDICTIONS": told_apart, "FEDERATION_COSTS": _costs(fold, dealt, rounds, spent),
         }  # fmt: skip
         child.tables(made_tables)
         for site, subjects in dealt.items():
             _site(parent, federation, number, site, answer.filter(pl.col("subject").is_in(subjects)), rounds)
         if (encoder := getattr(made.predictor, "encoder_", None)) is not None:
             _encoder(parent, number, encoder, example)
+        if spent is not None:
+            child.metrics({"epsilon": spent.epsilon})
+            child.tag({"privacy": f"delta {spent.delta:g}, unit {spent.unit}, accountant {spent.accountant}"})
         if ended := getattr(made.predictor, "ended_", ""):  # privacy budgets were spent before the last round
             child.tag({"ended early": ended})
+        if left_out := getattr(made.predictor, "left_out_", {}):
+            child.tag({"left out": "; ".join(f"{what}: {why}" for what, why in left_out.items())[:4000]})
         child.tag({runs.MARK: mark})
     return made_tables
 
@@ -147,8 +154,11 @@ def _arms(federation: Federation, made: Fitted, base: pl.Series, say: Say | None
     return out
 
 
-def _costs(fold: Any, dealt: Any, rounds: pl.DataFrame) -> pl.DataFrame:
-    """``tables.FEDERATION_COSTS``: what each site brought and sent, and how often it had no part."""
+def _costs(fold: Any, dealt: Any, rounds: pl.DataFrame, spent: Spent | None = None) -> pl.DataFrame:
+    """``tables.FEDERATION_COSTS``: what each site brought, spent of its privacy and sent, and how often it had no part.
+
+    ``spent`` is what the whole training cost; a site that left on the way spent less, one that sent nothing none.
+    """
     asked = rounds.filter(pl.col("site").is_not_null() & (pl.col("bytes").is_not_null() | pl.col("lost").is_not_null()))
     rows = []
     for site, subjects in dealt.items():
@@ -156,7 +166,8 @@ def _costs(fold: Any, dealt: Any, rounds: pl.DataFrame) -> pl.DataFrame:
         sent = own.drop_nulls("bytes")
         brought = fold.train.filter(pl.col("subject").is_in(subjects)).height
         lost = own.height - sent.height
-        rows.append((site, brought, None, None, int(sent["bytes"].sum()), sent.height, sent["round"].n_unique(), lost))
+        privacy = (None, None) if spent is None else (spent.epsilon if sent.height else 0.0, spent.delta)
+        rows.append((site, brought, *privacy, int(sent["bytes"].sum()), sent.height, sent["round"].n_unique(), lost))
     return tables.check(
         pl.DataFrame(rows, schema=dict(tables.FEDERATION_COSTS.columns), orient="row"), tables.FEDERATION_COSTS
     )
