@@ -160,8 +160,8 @@ def plain(ask: Any, locals_: Mapping[str, Any], rounds: int) -> tuple[float, flo
     """Seconds of all rounds, of their gradient steps alone, and the weights, of FedAvg as a textbook has it."""
     import torch
 
-    from workbench.federated.asked.network_round import _seed
     from workbench.federated.network.module import RoundLoader, one_cycle, set_weights, weights
+    from workbench.federated.network.training import seed_of
 
     sigma, offset = float(ask.arrays["sigma"][0]), ask.arrays["offset"]
     shared = _shared(ask)
@@ -169,7 +169,7 @@ def plain(ask: Any, locals_: Mapping[str, Any], rounds: int) -> tuple[float, flo
     made = {}
     for name, local in locals_.items():
         module, rows = local.module(sigma), local.rows(offset, sigma)
-        seed = _seed(int(module.params["seed"]), name)
+        seed = seed_of(int(module.params["seed"]), name)
         made[name] = (module, RoundLoader(rows, module.params["subjects"], seed, first=0), seed, local.train.height)
     training, began = 0.0, time.perf_counter()
     for number in range(rounds):
@@ -184,7 +184,7 @@ def plain(ask: Any, locals_: Mapping[str, Any], rounds: int) -> tuple[float, flo
             optimizer = torch.optim.AdamW(
                 module.parameters(), p["learning_rate"], weight_decay=p["weight_decay"], fused=True
             )
-            torch.manual_seed(_seed(seed, str(number)))
+            torch.manualseed_of(seed_of(seed, str(number)))
             step = number * steps
             for epoch in range(epochs):
                 loader.epoch = epoch
