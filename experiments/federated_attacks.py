@@ -65,12 +65,12 @@ def chosen(train: pl.DataFrame) -> list[str]:
 
 
 def of_private(study: str, epsilon: float) -> dict[str, Any]:
-    """Membership of a ridge of five sites' noisy sums, the noise shared by the five (secure sums)."""
+    """Membership of a ridge of five sites' noisy sums, the noise shared by three of them, as secure sums allow."""
     federation = spec.of({
         "name": "attacked", "study": study, "endpoint": "ln_ic50", "split": "unseen subject", "folds": 5, "only": [0],
         "require": ["expression", "mutation", "copy_number"], "predictors": ["ridge"],
         "federation": {"method": "private_ridge", "least": 3, "sites": {"random": 5},
-                       "settings": {"epsilon": epsilon, "honest": 5}},
+                       "settings": {"epsilon": epsilon, "honest": 3}, "policy": {"honest": 3}},
     })  # fmt: skip
     fold, _ = task.opened(federation, 0)
     trainer = shadows.Federated(federation, 0, chosen(fold.train))
@@ -118,7 +118,8 @@ def of_updates(x: np.ndarray, y: np.ndarray, tissue: np.ndarray) -> dict[str, An
     y = y - np.nanmean(y, axis=0)
     update = properties.linear_update(z, y)
     rng = np.random.default_rng(61)
-    victims, out = rng.permutation(len(z))[:50], {}
+    victims = rng.permutation(len(z))[:50]
+    out: dict[str, Any] = {}
     for size in (1, 2, 5, 10, 20, 50, 150, len(z)):
         found = []
         for v in victims:

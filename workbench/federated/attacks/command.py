@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         raise spec.FederationError(f"--fold {number}: the federation has folds {list(federation.experiment.numbers)}.")
     sizes = battery.Sizes(given.shadows, given.sites, given.axes, given.seed)
     told, notes = attacked(federation, number, sizes, given.only or battery.KINDS, run, _Progress())
-    epsilon, delta = spent(run)
+    epsilon, delta = spent(federation, run)
     table = figures.table(told, epsilon, delta)
     sys.stdout.write(text(federation.name, table, notes) + "\n")
     if given.out is not None:
@@ -143,12 +143,14 @@ def attacked(
     return out, made.notes
 
 
-def spent(run: runs.Run | None) -> tuple[float | None, float | None]:
-    """(largest epsilon any site spent, its delta) of a run; None where nothing was private."""
-    if run is None:
+def spent(federation: spec.Federation, run: runs.Run | None) -> tuple[float | None, float | None]:
+    """(largest epsilon any site spent, its delta): of the run, else what the file asks for; None: nothing private."""
+    costs = pl.DataFrame() if run is None else run.table("FEDERATION_COSTS").drop_nulls("epsilon").sort("epsilon")
+    if costs.height:
+        return costs["epsilon"][-1], costs["delta"][-1]
+    if not (asked := float(federation.settings.get("epsilon", 0.0))):
         return None, None
-    costs = run.table("FEDERATION_COSTS").drop_nulls("epsilon").sort("epsilon")
-    return (None, None) if costs.is_empty() else (costs["epsilon"][-1], costs["delta"][-1])
+    return asked, float(federation.settings.get("delta", 1e-5))
 
 
 def record(run: runs.Run, table: pl.DataFrame) -> None:
@@ -162,12 +164,8 @@ def record(run: runs.Run, table: pl.DataFrame) -> None:
 
 def text(name: str, table: pl.DataFrame, notes: Sequence[str] = ()) -> str:
     """The table as lines of text; what works stands out by a mark."""
-    epsilon = table["epsilon"].max() if table.height else None
-    private = (
-        "epsilon: none was asked for"
-        if epsilon is None
-        else f"epsilon {epsilon:.3g} at delta {table['delta'].max():.1g}"
-    )
+    spent_ = table.select("epsilon", "delta").drop_nulls("epsilon").rows()
+    private = "epsilon: none was spent" if not spent_ else "epsilon {:.3g} at delta {:.1g}".format(*spent_[0])
     lines = [f"attacks on {name}; {private}", ""]
     lines.append(
         f"{'':2}{'attack':<44}{'site':<14}{'figure':<17}{'value':>6}  {'95 % interval':<17}{'naive':>6}{'n':>7}"
@@ -177,10 +175,8 @@ def text(name: str, table: pl.DataFrame, notes: Sequence[str] = ()) -> str:
         for r in own.iter_rows(named=True):
             ends = "" if r["low"] is None else f"{r['low']:.3f} to {r['high']:.3f}"
             works = "!" if r["low"] is not None and r["low"] > r["chance"] else " "
-            lines.append(
-                f"{works} {r['attack'][:43]:<44}{(r['site'] or 'all')[:13]:<14}{r['figure']:<17}{r['value']:>6.3f}  "
-                f"{ends:<17}{r['chance']:>6.3f}{r['n']:>7,}"
-            )
+            whose = f"{works} {str(r['attack'])[:43]:<44}{str(r['site'] or 'all')[:13]:<14}"
+            lines.append(f"{whose}{r['figure']:<17}{r['value']:>6.3f}  {ends:<17}{r['chance']:>6.3f}{r['n']:>7,}")
     lines += ["", "! above what somebody reaches who knows nothing, interval included"]
     for note in notes:
         lines += textwrap.wrap(note, WIDTH, initial_indent="  * ", subsequent_indent="    ")

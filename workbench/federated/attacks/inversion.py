@@ -132,15 +132,15 @@ def matched(
         torch.manual_seed(seed)
         looked = [torch.randn(s, requires_grad=True) for s in shapes]
     wanted = [torch.from_numpy(np.ascontiguousarray(s, dtype=np.float32)) for s in sent]
-    norm = torch.sqrt(sum((w * w).sum() for w in wanted))
+    norm = torch.linalg.vector_norm(torch.cat([w.ravel() for w in wanted]))
     optimiser = torch.optim.Adam(looked, RATE)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [steps * 3 // 8, steps * 5 // 8, steps * 7 // 8], 0.1)
     for step in range(steps):
         optimiser.zero_grad()
         made = gradient(*looked)
-        along = sum((m * w).sum() for m, w in zip(made, wanted, strict=True))
-        length = torch.sqrt(sum((m * m).sum() for m in made) + 1e-30)
-        (1 - along / (length * norm.clamp(min=1e-30))).backward()  # type: ignore[union-attr]
+        along = torch.stack([(m * w).sum() for m, w in zip(made, wanted, strict=True)]).sum()
+        length = torch.sqrt(torch.stack([(m * m).sum() for m in made]).sum() + 1e-30)
+        (1 - along / (length * norm.clamp(min=1e-30))).backward()  # type: ignore[no-untyped-call]
         for tensor in looked:
             assert tensor.grad is not None
             tensor.grad.sign_()
