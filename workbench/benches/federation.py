@@ -184,7 +184,7 @@ def plain(ask: Any, locals_: Mapping[str, Any], rounds: int) -> tuple[float, flo
             optimizer = torch.optim.AdamW(
                 module.parameters(), p["learning_rate"], weight_decay=p["weight_decay"], fused=True
             )
-            torch.manualseed_of(seed_of(seed, str(number)))
+            torch.manual_seed(seed_of(seed, str(number)))
             step = number * steps
             for epoch in range(epochs):
                 loader.epoch = epoch
