@@ -38,7 +38,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "gdsc2": {"members": 4, "width": 64, "rank": 32, "subjects": 16, "epochs": 24, "modalities": ["expression"]},
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {"privacy": "person", "rate": 1.0, "rounds": 5, "steps": 4, "clip": 1.0, "warm": 20,
-                            "learning_rate": 1.0, "least": 2}  # fmt: skip
+                            "learning_rate": 1.0, "least": 2, "only": ["hidden", "identity", "level"]}  # fmt: skip
 METRICS = ("RMSE", "normalised Pearson")
 
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2, help="trainings at each epsilon")
     parser.add_argument("--seed", type=int, default=0, help="of the folds, and of the synthetic study")
     parser.add_argument("--rates", type=float, nargs="+", default=[SETTINGS["learning_rate"]], help="learning rates")
+    parser.add_argument("--arms", nargs="+", help="only those whose name begins so")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     pl.Config.set_tbl_rows(60)
@@ -62,6 +63,7 @@ def main() -> None:
     endpoint = "response" if given.study == "synthetic" else "ln_ic50"
     fold = Split.make(study, "unseen subject", endpoint=endpoint, folds=5, seed=given.seed).fold(0)
     todo = arms(fold, PARAMETERS[given.study], given.epsilons, given.draws, given.rates)
+    todo = {k: v for k, v in todo.items() if not given.arms or k.startswith(("public", *given.arms))}
     base, began, at_start = predict.baseline(fold), time.monotonic(), None
     rows = given.out / f"{given.study}.jsonl"
     done = [json.loads(line)["arm"] for line in rows.read_text().splitlines()] if rows.exists() else []

@@ -17,6 +17,7 @@ from workbench.federated import methods, sharing, spec
 from workbench.federated.gate import outgoing as gate
 from workbench.federated.gate.budget import Budget
 from workbench.federated.messages import Ask, Gathered
+from workbench.federated.network import fit as network
 from workbench.federated.network import local as _network_local
 from workbench.federated.network.module import set_weights, weights
 from workbench.federated.policy import Policy
@@ -360,6 +361,25 @@ def test_epsilon_of_sampled_rounds_is_that_of_the_prv_accountant(dealt: list[Fol
     account.history = [(1.1, 0.25, 6)]
     oracle = account.get_epsilon(DELTA)
     assert oracle * 0.99 <= made.spent_.epsilon and made.spent_.epsilon == pytest.approx(oracle, rel=0.05)
+
+
+def test_only_the_layers_named_change_and_leave(dealt: list[Fold]) -> None:
+    site, sent = held(dealt), list[set[str]]()
+
+    class Noted(Inline):
+        def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
+            gathered = super().ask(ask, of)
+            sent.extend({k.removeprefix("change.") for k in r.arrays} for r in gathered.replies)
+            return gathered
+
+    chosen = settings(dealt, only=["identity", "level"], rounds=2, strategy="FedAdam")
+    model: Any = training.fit(Noted(site), chosen)
+    assert sent == [{"identity.weight", "level.weight"}] * 6
+    begun = public_start.prepared(dealt[0], network.Settings.of({"rounds": 2, "parameters": PARAMS}).params()).begun(0)
+    for k, w in weights(model).items():
+        assert (w != begun[k]).all() if k in sent[0] else (w == begun[k]).all(), k
+    with pytest.raises(training.PrivacyError, match="names no layer"):
+        training.fit(Inline(site), settings(dealt, only=["hiden"]))
 
 
 def test_a_spent_budget_ends_the_training_with_the_rounds_done(dealt: list[Fold]) -> None:

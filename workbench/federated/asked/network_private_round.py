@@ -29,14 +29,25 @@ PLAIN = (
     "site's privacy budget."
 )
 LEAVES = Leaves(arrays={"change.*": "change of the network's weights, clipped, with noise"}, summed=True, private=True)
-ASKED = ("privacy", "clip", "noise", "rate", "steps", "learning_rate", "size", "parts")  # beside those of any round
+ASKED = (
+    "privacy",
+    "clip",
+    "noise",
+    "rate",
+    "steps",
+    "learning_rate",
+    "size",
+    "parts",
+    "only",
+)  # beside those of any round
 
 
 def answer(site, ask: Ask) -> Answer:
     """Arrays of the ask: ``weights.*``, offset (T,), sigma (1,).
 
-    Values: privacy ("person" or "site"), clip (C or S), noise (z), number (of the round, from 0), rounds. Of persons:
-    rate, steps, learning_rate, size. Of the site: epochs, proximal, parts. An ask about the same gets the same answer.
+    Values: privacy ("person" or "site"), clip (C or S), noise (z), number (of the round, from 0), rounds, only
+    (prefixes of the layers that change; none: all). Of persons: rate, steps, learning_rate, size. Of the site: epochs,
+    proximal, parts. An ask about the same gets the same answer.
     """
     values = _checked(ask)
     local = _network_local.of(site, ask)
@@ -54,6 +65,12 @@ def _change(site, local, ask: Ask, values: dict[str, float]) -> dict[str, np.nda
     module = local.module(sigma)
     shared = {k.removeprefix("weights."): a for k, a in ask.arrays.items() if k.startswith("weights.")}
     set_weights(module, shared)
+    only = tuple(_rows.texts(ask, "only"))
+    changing = [k for k in shared if not only or k.startswith(only)]
+    if not changing:
+        raise SiteError("only: no layer of the network begins so.")
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in changing)
     if ask.values["privacy"] == "person":
         persons = person_level.of(local, ask.arrays["offset"], sigma)
         module.train()
@@ -63,10 +80,12 @@ def _change(site, local, ask: Ask, values: dict[str, float]) -> dict[str, np.nda
                 module, persons, clip=values["clip"], noise=values["noise"], rate=values["rate"],
                 steps=int(values["steps"]), learning_rate=values["learning_rate"], size=values["size"],
             )  # fmt: skip
-        change = {k: a - shared[k] for k, a in weights(module).items()}
+        after = weights(module)
+        change = {k: after[k] - shared[k] for k in changing}
     else:
         trained(module, local.rows(ask.arrays["offset"], sigma), ask, site.name)
-        change = site_level.clipped({k: a - shared[k] for k, a in weights(module).items()}, values["clip"])
+        after = weights(module)
+        change = site_level.clipped({k: after[k] - shared[k] for k in changing}, values["clip"])
         change = site_level.noised(change, values["noise"] * values["clip"] / math.sqrt(values["parts"]))
     return {f"change.{k}": a.astype(np.float32) for k, a in change.items()}
 

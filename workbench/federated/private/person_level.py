@@ -88,8 +88,8 @@ def of(local: Local, offset: np.ndarray, sigma: float) -> Persons:
 
 
 def gradients(module: DrugResponse, persons: Persons) -> Gradients:
-    """{weight: (P, *shape)}: gradient of each person's mean loss at the module's weights."""
-    weights = {k: v.detach() for k, v in module.named_parameters()}
+    """{weight: (P, *shape)}: gradient of each person's mean loss at the module's weights; of those that may change."""
+    weights = {k: v.detach() for k, v in module.named_parameters() if v.requires_grad}
     if not len(persons):
         return {k: torch.zeros(0, *v.shape) for k, v in weights.items()}
     known = torch.arange(module.identity.weight.shape[1])
@@ -127,7 +127,7 @@ def train(
     draw : gives random bytes; only tests give another than the operating system's
     """
     optimizer = _optimizer(module, clip, noise, rate * size, learning_rate, draw)
-    named = dict(module.named_parameters())
+    named = {k: w for k, w in module.named_parameters() if w.requires_grad}
     at_once = max(NUMBERS // sum(w.numel() for w in named.values()), 1)
     for _ in range(steps):
         chosen = _noise.sampled(len(persons), rate, draw)
@@ -163,7 +163,7 @@ def _optimizer(
                 p.grad = (p.summed_grad + drawn).view_as(p).to(p.dtype)
 
     return Noised(
-        torch.optim.SGD(module.parameters(), learning_rate),
+        torch.optim.SGD([w for w in module.parameters() if w.requires_grad], learning_rate),
         noise_multiplier=noise,
         max_grad_norm=clip,
         expected_batch_size=expected,

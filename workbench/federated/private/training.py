@@ -56,6 +56,8 @@ class Privacy:
     learning_rate : of persons, of a step
     public : the server's own public study (name or folder), or its Fold; start, closed form and intervals come from it
     warm : epochs on the public rows before the first round
+    only : prefixes of the layers that the rounds change ("hidden", "identity", "level"); () all. Noise is added to each
+        number that changes, so fewer of them are less noise in all; the others stay as the public rows left them
     """
 
     privacy: str = ""
@@ -69,6 +71,7 @@ class Privacy:
     learning_rate: float = 0.1
     public: str | Fold = ""
     warm: int = 10
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.privacy not in UNITS:
@@ -98,7 +101,8 @@ class Privacy:
     def of(cls, given: Mapping[str, Any]) -> tuple[Privacy, dict[str, Any]]:
         """From a mapping, and what is left of it."""
         mine = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in given.items() if k in mine}), {k: v for k, v in given.items() if k not in mine}
+        own = {k: tuple(v) if k == "only" else v for k, v in given.items() if k in mine}
+        return cls(**own), {k: v for k, v in given.items() if k not in mine}
 
     def releases(self, noise: float, rounds: int) -> tuple[Release, ...]:
         """What ``rounds`` rounds tell, as the accountant reads it."""
@@ -181,7 +185,7 @@ class _Training:
             moments = {k.removeprefix("s/"): a for k, a in held.items() if k.startswith("s/")}
         else:
             shared = self.start.begun(self.privacy.warm)
-            moments = self.strategy.start(shared)
+            moments = self.strategy.start(self._changing(shared))
         done = int(held["done"][0]) if held else 0
         while done < rounds and not progress.values.get("ended"):
             try:
@@ -192,7 +196,8 @@ class _Training:
                 progress.values["ended"] = f"after {done} of {rounds} rounds: {few}"
                 progress.save()
                 break
-            shared, moments = self.strategy.step(shared, change, moments)
+            moved, moments = self.strategy.step(self._changing(shared), change, moments)
+            shared = shared | moved
             done += 1
             progress.values |= self._figures(done)
             arrays = {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()}
@@ -205,6 +210,13 @@ class _Training:
         told.noise_ = self.noise
         told.spent_ = Spent(self._epsilon(done), self.privacy.delta, self.privacy.privacy)
         return made
+
+    def _changing(self, shared: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The weights that rounds change."""
+        found = {k: a for k, a in shared.items() if not self.privacy.only or k.startswith(self.privacy.only)}
+        if not found:
+            raise PrivacyError(f"only = {list(self.privacy.only)} names no layer; the network has {sorted(shared)}.")
+        return found
 
     def _epsilon(self, done: int) -> float:
         return accounting.epsilon(self.privacy.releases(self.noise, done), self.privacy.delta)
@@ -219,7 +231,7 @@ class _Training:
         arrays |= {"offset": self.start.offset, "sigma": np.array([self.start.model.sigma_])}
         values: dict[str, Value] = {
             "number": number, "rounds": c.rounds, "privacy": p.privacy, "clip": float(p.clip),
-            "noise": float(self.noise),
+            "noise": float(self.noise), "only": list(p.only),
         }  # fmt: skip
         if p.privacy == "person":
             values |= {"rate": float(p.rate), "steps": p.steps, "learning_rate": float(p.learning_rate)}
@@ -230,7 +242,7 @@ class _Training:
         sums, gathered = self._asked(arrays, values)
         took = [r.site for r in gathered.replies]
         self.who.append({"round": number + 1, "took": took, "lost": dict(gathered.lost), "set_aside": {}})
-        return {k: sums[f"change.{k}"] / len(took) for k in shared}
+        return {k: sums[f"change.{k}"] / len(took) for k in self._changing(shared)}
 
     def _asked(self, arrays: dict[str, np.ndarray], values: dict[str, Value]) -> tuple[dict[str, np.ndarray], Gathered]:
         """The sums over sites; a site without the plan gets the ask once more, with it, and others repeat theirs."""
