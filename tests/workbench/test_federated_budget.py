@@ -15,13 +15,13 @@ from tests import toy
 from workbench.federated import policy as policies
 from workbench.federated import sharing
 from workbench.federated.asked import Answer
-from workbench.federated.gate import ledger
+from workbench.federated.gate import command, ledger
 from workbench.federated.gate import outgoing as gate
 from workbench.federated.gate.budget import Budget, spent
 from workbench.federated.gate.ledger import Ledger
 from workbench.federated.messages import Ask, Reply
 from workbench.federated.policy import Policy, PolicyFileError
-from workbench.federated.private.accounting import Release, epsilon
+from workbench.federated.private.accounting import Release, Spent, epsilon
 from workbench.federated.secure.server import Secure
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, TooFewSites
@@ -65,6 +65,12 @@ def test_noisy_answers_are_charged_until_the_budget_is_spent(fold: Fold, tmp_pat
     book = Ledger(tmp_path / gate.BOOK)
     assert spent(book.charges(), 1e-5).epsilon == pytest.approx(total(fits)) and ledger.verify(book.path).holds
     assert [e["kind"] for e in ledger.read(book.path)][:2] == ["charge", "message"]  # charged first, then sent
+    shown = " ".join(command.text(ledger.read(book.path), ledger.verify(book.path)).split())
+    assert (
+        f"epsilon = {total(fits):.3g} at delta = 1e-05 is spent, {2 - total(fits):.3g} of the 2 allowed is left"
+        in shown
+    )
+    assert f"{fits} private_moments" in shown
 
 
 def test_the_same_question_has_the_same_noise_and_is_charged_once_also_in_a_new_process(
@@ -181,3 +187,16 @@ def test_the_policy_file_is_read_strictly() -> None:
                         ({"epsilom": 1.0}, "epsilon")):  # fmt: skip
         with pytest.raises(PolicyFileError, match=says):
             policies.of(wrong)
+
+
+@pytest.mark.slow  # imports what records runs
+def test_what_a_run_cost_stands_in_the_table_of_costs(fold: Fold) -> None:
+    from workbench.federated.simulation import recording
+    from workbench.federated.watched import Watched
+
+    there = Watched(Inline([made(fold, None, name) for name in ("site 1", "site 2")]))
+    there.total(moments(), 2)
+    dealt = sharing.at_random(fold, 3)
+    costs = recording._costs(fold, dealt, there.rounds(), Spent(2.5, 1e-6))
+    assert costs["epsilon"].to_list() == [2.5, 2.5, 0.0] and costs["delta"].to_list() == [1e-6] * 3
+    assert recording._costs(fold, dealt, there.rounds())["epsilon"].null_count() == 3

@@ -177,6 +177,10 @@ def _site(federation: spec.Federation, fold: Fold, name: str, subjects: list[str
         from workbench.federated.gate import outgoing as gate
 
         made.outgoing = gate.steps(book(federation, fold.number, name))
+    elif made.policy.epsilon:  # a budget binds without books too
+        from workbench.federated.gate.budget import Budget
+
+        made.outgoing = [Budget()]
     return made
 
 

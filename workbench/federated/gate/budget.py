@@ -108,7 +108,7 @@ class Budget:
                 f"{policy.delta:g}, unit {then.unit}, by {then.accountant}."
             )
         return {**entry, "epsilon": float(f"{then.epsilon:.6g}"), "delta": policy.delta, "unit": then.unit,
-                "accountant": then.accountant}  # fmt: skip
+                "accountant": then.accountant, "allowed": policy.epsilon}  # fmt: skip
 
 
 def spent(charges: Sequence[Mapping[str, Any]], delta: float) -> Spent:

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,8 @@ def text(
 ) -> str:
     """The book as a person reads it: totals by purpose, the last messages, refusals, and the verdict."""
     messages = [e for e in entries if e["kind"] == "message"]
-    if not messages:
-        return "Nothing has left this site.\n\n" + verdict(found, head)
+    if not messages:  # charged and then killed: the charge counts
+        return "\n".join(["Nothing has left this site.", *privacy(entries), "", verdict(found, head)])
     total = sum(e["bytes"] for e in messages)
     out = [
         f"{len(messages)} messages left {_clean(messages[0]['site'])} from {messages[0]['time']} to "
@@ -114,6 +115,7 @@ def text(
             f"{size(max(e['bytes'] for e in of)):>10} {rows:>12}"
         )
         out += textwrap.wrap(_clean(of[-1]["plain"]), WIDTH, initial_indent="    ", subsequent_indent="    ")
+    out += privacy(entries)
     shown = messages[-last:] if last else messages
     out += ["", f"the last {len(shown)} messages:" if len(shown) < len(messages) else "every message:"]
     for e in shown:
@@ -134,6 +136,23 @@ def text(
             out += textwrap.wrap(f"{e['time']}  {_clean(e['purpose'])}: {_clean(e['reason'])}", WIDTH,
                                  initial_indent="  ", subsequent_indent="    ")  # fmt: skip
     return "\n".join([*out, "", verdict(found, head)])
+
+
+def privacy(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What noisy answers have cost the site's persons, and what its policy left when the last one was charged."""
+    charges = [e for e in entries if e["kind"] == "charge"]
+    if not charges:
+        return []
+    now = charges[-1]
+    left = "its policy sets no bound"
+    if now["allowed"]:
+        left = f"{max(now['allowed'] - now['epsilon'], 0.0):.3g} of the {now['allowed']:g} allowed is left"
+    count = ", ".join(f"{n} {_clean(p)}" for p, n in sorted(Counter(str(e["purpose"]) for e in charges).items()))
+    said = (
+        f"privacy budget: epsilon = {now['epsilon']:.3g} at delta = {now['delta']:g} is spent, {left} (unit: "
+        f"{_clean(now['unit'])}; accountant: {_clean(now['accountant'])}; {len(charges)} charges: {count})."
+    )
+    return ["", *textwrap.wrap(said, WIDTH, subsequent_indent="  ")]
 
 
 def size(nbytes: int) -> str:
