@@ -34,7 +34,7 @@ from workbench.splits import Fold, Split
 
 pytestmark = [pytest.mark.shared_home, toy.lightning_warnings]
 
-PARAMS: dict[str, Any] = {"members": 2, "width": 16, "rank": 8, "subjects": 16, "learning_rate": 1e-2}
+PARAMS: dict[str, Any] = {"members": 2, "width": 16, "rank": 8, "subjects": 16}
 SETTINGS: dict[str, Any] = {
     "pretraining_rounds": 3, "pretraining_epochs": 2, "axes": 12, "least": 1, "parameters": PARAMS,
 }  # fmt: skip
@@ -211,7 +211,7 @@ def test_a_patient_who_is_tested_is_not_learnt_from_by_another_sample(fold: Fold
 
 
 def test_a_planted_structure_is_learnt_and_noise_is_not(fold: Fold, noise: Fold) -> None:
-    long = {"pretraining_rounds": 5, "pretraining_epochs": 14, "parameters": PARAMS | {"learning_rate": 2e-2}}
+    long = {"pretraining_rounds": 5, "pretraining_epochs": 14, "pretraining_rate": 2e-2}
     planted = learn(held(fold), **long).explained_
     assert [e.modality for e in planted] == ["expression", "mutation", "copy_number", "all"]
     assert planted[0].value > 0.3 and planted[-1].value > 0.3 and planted[-1].low > 0.25
@@ -328,7 +328,7 @@ def test_a_head_without_the_encoder_is_a_ridge_on_the_features_as_they_are(fold:
     presence, parts = np.zeros((len(train) + len(test), 3)), []
     for i, m in enumerate(made.closed_.names):
         rotation = encoder.closed_.rotations[m]
-        values, some = modalities.read(fold.study, m).rows([*train, *test])
+        values, some = modalities.read(fold.study, m, columns=encoder.closed_.columns[m]).rows([*train, *test])
         presence[:, i] = some
         width = made.closed_.rotations[m].axes.shape[1]
         z = standardise(values, rotation.mean, rotation.sd) * some[:, None]

@@ -43,18 +43,21 @@ class Pretraining:
     Attributes
     ----------
     pretraining_rounds, pretraining_epochs : rounds, and epochs at each site within one
+    pretraining_rate, pretraining_batch : peak learning rate, and samples in a step
     hide, hide_modality : probabilities that a coordinate, and that a whole modality, is hidden
     unlabelled : do samples without responses count?
     """
 
     pretraining_rounds: int = 20
     pretraining_epochs: int = 4
+    pretraining_rate: float = 2e-3
+    pretraining_batch: int = 16
     hide: float = 0.3
     hide_modality: float = 0.3
     unlabelled: bool = True
 
     def __post_init__(self) -> None:
-        for key in ("pretraining_rounds", "pretraining_epochs"):
+        for key in ("pretraining_rounds", "pretraining_epochs", "pretraining_batch"):
             if getattr(self, key) < 1:
                 raise network.NetworkError(f"{key} should be at least 1, found {getattr(self, key)}.")
         for key in ("hide", "hide_modality"):
@@ -125,7 +128,7 @@ def encoder(
     if not columns:
         raise TooFewSites(str(progress.values[f"without {chosen.modality}"]))
     plan = Plan(
-        params | {"structure": False}, agreed.treatments, columns, rotations,
+        params, agreed.treatments, columns, rotations,
         np.zeros((len(agreed.treatments), 1), np.float32), agreed.endpoint, agreed.unit, agreed.alias,
     )  # fmt: skip
     return learnt(sites, plan, Pretraining.of(settings), chosen, sum(agreed.rows.values()), progress, say)
@@ -165,12 +168,12 @@ def learnt(
     sites: Sites, plan: Plan, own: Pretraining, chosen: network.Settings, rows: int, progress: Progress, say: Say | None
 ) -> DrugResponse:
     """The encoder on a plan's axes; its stages are read from ``progress`` where they are done."""
-    if STRUCTURE in plan.columns:
-        kept = [m for m in plan.columns if m != STRUCTURE]
-        plan = replace(
-            plan, columns={m: plan.columns[m] for m in kept}, rotations={m: plan.rotations[m] for m in kept},
-            params=dict(plan.params) | {"structure": False}, structure=np.zeros((len(plan.treatments), 1), np.float32),
-        )  # fmt: skip
+    kept = [m for m in plan.columns if m != STRUCTURE]
+    told = {"structure": False, "learning_rate": own.pretraining_rate, "subjects": own.pretraining_batch}
+    plan = replace(
+        plan, columns={m: plan.columns[m] for m in kept}, rotations={m: plan.rotations[m] for m in kept},
+        params=dict(plan.params) | told, structure=np.zeros((len(plan.treatments), 1), np.float32),
+    )  # fmt: skip
     rounds = _Rounds(sites, plan, own, chosen, rows, progress)
     found = progress.once("pretrained", 0.3, "pretraining", lambda: rounds.run(say))
     shared = {k.removeprefix("w/"): a for k, a in found.items() if k.startswith("w/")}
