@@ -69,7 +69,7 @@ def of_private(study: str, epsilon: float) -> dict[str, Any]:
     federation = spec.of({
         "name": "attacked", "study": study, "endpoint": "ln_ic50", "split": "unseen subject", "folds": 5, "only": [0],
         "require": ["expression", "mutation", "copy_number"], "predictors": ["ridge"],
-        "federation": {"method": "private_ridge", "least": 3, "sites": {"random": 5},
+        "federation": {"method": "private_ridge", "least": 3, "secure": True, "sites": {"random": 5},
                        "settings": {"epsilon": epsilon, "honest": 3}, "policy": {"honest": 3}},
     })  # fmt: skip
     fold, _ = task.opened(federation, 0)

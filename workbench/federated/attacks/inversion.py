@@ -140,7 +140,7 @@ def matched(
         made = gradient(*looked)
         along = torch.stack([(m * w).sum() for m, w in zip(made, wanted, strict=True)]).sum()
         length = torch.sqrt(torch.stack([(m * m).sum() for m in made]).sum() + 1e-30)
-        (1 - along / (length * norm.clamp(min=1e-30))).backward()  # type: ignore[no-untyped-call]
+        (1 - along / (length * norm.clamp(min=1e-30))).backward()
         for tensor in looked:
             assert tensor.grad is not None
             tensor.grad.sign_()
