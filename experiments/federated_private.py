@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", help="only those whose name begins so")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    pl.Config.set_tbl_rows(60)
+    pl.Config.set_tbl_rows(60).set_tbl_cols(20).set_tbl_width_chars(160)
     pl.Config.set_fmt_str_lengths(60)
     given.out.mkdir(parents=True, exist_ok=True)
     if given.study == "synthetic":
@@ -64,7 +64,7 @@ def main() -> None:
     fold = Split.make(study, "unseen subject", endpoint=endpoint, folds=5, seed=given.seed).fold(0)
     todo = arms(fold, PARAMETERS[given.study], given.epsilons, given.draws, given.rates)
     todo = {k: v for k, v in todo.items() if not given.arms or k.startswith(("public", *given.arms))}
-    base, began, at_start = predict.baseline(fold), time.monotonic(), None
+    base, began = predict.baseline(fold), time.monotonic()
     rows = given.out / f"{given.study}.jsonl"
     done = [json.loads(line)["arm"] for line in rows.read_text().splitlines()] if rows.exists() else []
     left = [name for name in todo if name not in done]

@@ -232,22 +232,24 @@ def test_a_sites_change_is_clipped_as_a_whole_and_the_sum_has_the_noise_stated()
 
 
 def test_a_part_of_the_noise_leaves_within_a_secure_sum_only(dealt: list[Fold], start: Public) -> None:
-    site = held(dealt)[0]
+    site = held(dealt, policy=Policy(honest=3))[0]
     common = {"privacy": "site", "epochs": 1, "proximal": 0.0, "noise": 2.0}
     alone = site.made(ask(start, parts=1, **common))
-    shared = site.made(ask(start, parts=4, **common), leaves=False)
+    shared = site.made(ask(start, parts=3, **common), leaves=False)
     assert alone.releases == shared.releases == (Release(2.0, unit="site"),)
-    refused = site.answer(ask(start, parts=4, **common)).refused
+    refused = site.answer(ask(start, parts=3, **common)).refused
     assert refused is not None and "secure sum" in refused
+    wary = Site("site 1", dealt[1]).answer(ask(start, parts=3, **common)).refused
+    assert wary == "noise shared among 3 sites is refused; this site counts on 1 at most."
     sizes = [np.concatenate([a.ravel() for a in m.arrays.values()]).std() for m in (alone, shared)]
-    assert sizes[0] == pytest.approx(2.0, rel=0.1) and sizes[1] == pytest.approx(1.0, rel=0.15)
+    assert sizes[0] == pytest.approx(2.0, rel=0.1) and sizes[1] == pytest.approx(2 / np.sqrt(3), rel=0.15)
 
 
 def test_sites_as_the_unit_under_secure_sums(dealt: list[Fold]) -> None:
-    sites = held(dealt)
+    sites = held(dealt, policy=Policy(honest=3))
     made: Any = training.fit(
         Secure(Inline(sites)),
-        settings(dealt, privacy="site", noise=0.0, epsilon=50.0, rounds=1, least=3, local_epochs=1),
+        settings(dealt, privacy="site", noise=0.0, epsilon=50.0, rounds=1, least=3, honest=3, local_epochs=1),
     )
     assert made.spent_.unit == "site" and 49 < made.spent_.epsilon <= 50 and made.ended_ == ""
 
@@ -466,6 +468,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"public": ""}, "public is missing"),
     ({"privacy": "row"}, 'privacy should be "person" or "site"'),
     ({"own": ["level"]}, "own has no place"),
+    ({"only": "level"}, "only should be a list"),
+    ({"honest": 0}, "honest should be a whole number from 1"),
 ]
 
 

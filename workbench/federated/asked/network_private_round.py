@@ -21,6 +21,7 @@ from workbench.federated.network.module import set_weights, weights
 from workbench.federated.network.training import seed_of, trained
 from workbench.federated.private import person_level, site_level
 from workbench.federated.private.accounting import Release
+from workbench.federated.secure import conversation
 from workbench.federated.site import SiteError
 
 PLAIN = (
@@ -50,11 +51,13 @@ def answer(site, ask: Ask) -> Answer:
     proximal, parts. An ask about the same gets the same answer.
     """
     values = _checked(ask)
+    parts, most = int(values.get("parts", 1)), min(site.policy.honest, conversation.MINIMUM)
+    if parts > most:
+        raise SiteError(f"noise shared among {parts} sites is refused; this site counts on {most} at most.")
     local = _network_local.of(site, ask)
     digest = _network_local.asked_digest(ask) + repr([ask.values.get(k) for k in ASKED])
     if local.answered is None or local.answered[0] != digest:
         local.answered = (digest, _change(site, local, ask, values))
-    parts = int(values.get("parts", 1))
     return Answer(
         local.train.height, local.answered[1], behind=local.behind, releases=_releases(values), together=parts
     )

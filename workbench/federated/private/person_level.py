@@ -155,7 +155,7 @@ def _optimizer(
     """Opacus' optimiser, which clips and adds; its noise is drawn by us (its own secure mode needs torchcsprng)."""
     optimizers: Any = need("differential privacy of a network", "opacus.optimizers")
 
-    class Noised(optimizers.DPOptimizer):  # type: ignore[misc]
+    class Noised(optimizers.DPOptimizer):
         def add_noise(self) -> None:
             sd = self.noise_multiplier * self.max_grad_norm
             for p in self.params:

@@ -3,8 +3,9 @@
     change_i min(1, S / |change_i|) + N(0, (z S)^2 / m)           m: sites whose parts of the noise are counted on
 
 The sum over m sites, which is all that anybody sees of a secure sum, has noise of sd z S, and one site more or less
-changes it by at most S. A part of the noise leaves within a secure sum or not at all; without secure sums m = 1, and
-the sum over sites has more noise than was needed. Sites that work together can take their own parts of it away.
+changes it by at most S. A part of the noise leaves within a secure sum or not at all, and a site counts on no more
+parts than its policy trusts (``honest``), since sites that work with the server can take theirs away; with m = 1 each
+adds all of it, and the sum over sites has more noise than was needed.
 
 What five sites can expect: nothing of use. The mean of five changes of length S at most has noise of length
 z S sqrt(d) / 5 for d weights: with z = 1 (epsilon 4.4 at delta = 1e-5, for one round) and 100,000 weights that is 63

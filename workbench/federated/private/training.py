@@ -26,7 +26,6 @@ from workbench.federated.network import strategies
 from workbench.federated.network.plan import NEEDS
 from workbench.federated.private import accounting, public_start
 from workbench.federated.private.accounting import Release, Spent
-from workbench.federated.secure.server import Secure
 from workbench.federated.sites import Sites, TooFewSites
 from workbench.predictors.drug_response import DrugResponse
 from workbench.splits import Fold
@@ -54,6 +53,7 @@ class Privacy:
     steps : of persons, steps within one round
     persons : of persons, the number that stands for a site's persons in the step's size; public, never counted
     learning_rate : of persons, of a step
+    honest : of sites, those of a secure sum that each counts on to add their part of the noise; 1: each adds all of it
     public : the server's own public study (name or folder), or its Fold; start, closed form and intervals come from it
     warm : epochs on the public rows before the first round
     only : prefixes of the layers that the rounds change ("hidden", "identity", "level"); () all. Noise is added to each
@@ -69,6 +69,7 @@ class Privacy:
     steps: int = 10
     persons: int = 0
     learning_rate: float = 0.1
+    honest: int = 1
     public: str | Fold = ""
     warm: int = 10
     only: tuple[str, ...] = ()
@@ -80,7 +81,7 @@ class Privacy:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise PrivacyError(f"{key} should be a number, at least 0; found {value!r}.")
-        for key, least in (("steps", 1), ("persons", 0), ("warm", 0)):
+        for key, least in (("steps", 1), ("persons", 0), ("honest", 1), ("warm", 0)):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise PrivacyError(f"{key} should be a whole number from {least}; found {value!r}.")
@@ -101,7 +102,10 @@ class Privacy:
     def of(cls, given: Mapping[str, Any]) -> tuple[Privacy, dict[str, Any]]:
         """From a mapping, and what is left of it."""
         mine = {f.name for f in fields(cls)}
-        own = {k: tuple(v) if k == "only" else v for k, v in given.items() if k in mine}
+        own: dict[str, Any] = {k: v for k, v in given.items() if k in mine}
+        if isinstance(only := own.get("only", ()), str) or not all(isinstance(name, str) for name in only):
+            raise PrivacyError(f"only should be a list of the beginnings of layers' names, found {only!r}.")
+        own["only"] = tuple(only)
         return cls(**own), {k: v for k, v in given.items() if k not in mine}
 
     def releases(self, noise: float, rounds: int) -> tuple[Release, ...]:
@@ -237,7 +241,7 @@ class _Training:
             values |= {"rate": float(p.rate), "steps": p.steps, "learning_rate": float(p.learning_rate)}
             values["size"] = p.persons
         else:
-            values |= {"epochs": c.local_epochs, "parts": c.least if isinstance(self.sites, Secure) else 1}
+            values |= {"epochs": c.local_epochs, "parts": p.honest}
             values["proximal"] = float(self.strategy.proximal if c.proximal is None else c.proximal)
         sums, gathered = self._asked(arrays, values)
         took = [r.site for r in gathered.replies]
