@@ -236,7 +236,9 @@ def _moves(ask: Ask, name: str, array: np.ndarray) -> bool:
 def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
     """{site: reason} of replies unlike the others: in length (robust z of its logarithm), or in direction.
 
-    A change that was sent times the site's share is compared without it: a small site is not a short one.
+    A change that was sent times the site's share is compared without it: a small site is not a short one. One that
+    takes fewer steps than most, one batch a round where they have two, may be told short all the same: flagged is not
+    dropped.
     """
     if len(replies) < FEW:
         return {}
