@@ -345,8 +345,8 @@ def test_a_head_without_the_encoder_is_a_ridge_on_the_features_as_they_are(fold:
         [(s, t) for s in test for t in made.closed_.treatments], ["subject", "treatment"], orient="row"
     )
     told = made.predict(fold.study, pairs)["predicted"].to_numpy().reshape(plane.shape)
-    some = presence[len(train) :].any(1)
-    np.testing.assert_allclose(told[some], plane[some], atol=2e-4)
+    known = np.asarray(presence[len(train) :].any(1))
+    np.testing.assert_allclose(told[known], plane[known], atol=2e-4)
 
 
 def test_a_head_comes_back_from_its_numbers(fold: Fold, learnt: Any) -> None:
