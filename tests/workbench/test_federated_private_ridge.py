@@ -205,9 +205,15 @@ def test_what_it_cost_is_what_was_asked_for_and_what_every_site_has_in_its_book(
         assert site.outgoing[0].spent(site.policy).epsilon == pytest.approx(2e4, rel=1e-3)  # type: ignore[attr-defined]
 
 
-def test_too_small_a_budget_abstains_in_plain_words(fold: Fold) -> None:
+def test_too_small_a_budget_abstains_in_plain_words(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PrivacyError, match=r"epsilon = 0\.1 buys no predictor from these sites"):
         fitted(sites(fold), epsilon=0.1)
+    there = sites(fold)
+    monkeypatch.setattr(ridge, "UNSURE", 0.01)  # so few features have no axis above the noise where levels drown
+    with pytest.raises(PrivacyError, match="noise moves a treatment's level by"):
+        fitted(there, epsilon=60.0)
+    spent = there[0].outgoing[0].spent(there[0].policy).epsilon  # type: ignore[attr-defined]
+    assert 0 < spent < 0.9 * 60  # it stopped before the last two were asked for
 
 
 def test_a_site_whose_budget_is_smaller_is_named(fold: Fold) -> None:

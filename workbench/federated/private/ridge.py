@@ -15,7 +15,7 @@ the edge of the noise's own spectrum are dropped, and the length of the others i
 (Benaych-Georges and Nadakuditi 2011, Adv. Math. 227:494); P is a matrix of low rank under white noise, whose singular
 values are shrunk as is best for squared error (Gavish and Donoho 2017, IEEE Trans. Inf. Theory 63:2137). To drop
 directions that noise drowns takes the place of the penalty that AdaSSP chooses from it (Wang 2018, UAI). Where no axis
-stands above the noise the fit stops and says so: such a budget buys no predictor from so few persons.
+stands above the noise, or levels drown in it, the fit stops and says so: such a budget buys no predictor from so few.
 
 Levels are learnt in two steps, since noise is as wide as the clip: from a public guess of where responses lie, then
 about the first result. Half-widths are from the training persons' errors, each person counted once, made wider by
@@ -51,6 +51,7 @@ from workbench.text import nearest
 SHARES = {"centre": 0.05, "levels": 0.13, "gram": 0.32, "cross": 0.42, "errors": 0.08}  # of mu^2
 COUNTS = 0.3  # of the levels' share
 SIGMAS = 2.0  # a count no larger than so many standard deviations of its noise is taken as none
+UNSURE = 0.3  # noise on a level, in residual spreads: beyond it errs more than knowing the features repays
 BINS, FAR = 14, 6.0  # intervals of the errors, up to this many residual spreads
 
 
@@ -291,8 +292,13 @@ class _Fit:
         long, wide = c.clip * np.sqrt(k), c.clip * np.sqrt(t)
         arrays = {**self.shared, "axes": axes["axes"], "centre": axes["centre"], "shift": levels["level"],
                   "scale": np.full(t, c.residual_spread)}  # fmt: skip
-        told = self._total("cross", "private_cross", arrays, clip=long, clip_responses=wide)
         noise, there, n = self.noise("cross") * self.times, count > 0, np.maximum(count, 1.0)
+        of_level = noise * wide / np.sqrt(asked.RESPONSES) / n[there].mean()
+        if of_level > UNSURE:  # known before it is asked for: what is left of the budget stays unspent
+            raise PrivacyError(self._too_small(
+                f"noise moves a treatment's level by {of_level:.2g} of the spread of its responses ({UNSURE} at most)"
+            ))  # fmt: skip
+        told = self._total("cross", "private_cross", arrays, clip=long, clip_responses=wide)
         mean = told["responses"] / n
         off = _shrunk(told["first"] / n.max(), noise * long / np.sqrt(asked.FIRST) / n.max(), to=0.0)
         exact, sd = told["products"] - np.outer(off, mean * n), noise * long * wide / np.sqrt(asked.PRODUCTS)
@@ -300,7 +306,6 @@ class _Fit:
         products[:, there] = low_rank(exact[:, there], sd)
         lengths = axes["share"][:, None] * n
         slope = products / n * lengths / (lengths + c.penalty) * c.residual_spread
-        of_level = noise * wide / np.sqrt(asked.RESPONSES) / n[there].mean()
         shift = _shrunk(mean, of_level, there, 0.0) * c.residual_spread
         level = levels["level"] + np.where(there, shift, 0.0) - (axes["centre"] + off) @ slope
         free = 1 + (lengths / (lengths + c.penalty)).sum(0)[there].mean()  # degrees of freedom of a treatment's fit
