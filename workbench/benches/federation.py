@@ -27,7 +27,7 @@ import polars as pl
 
 THREADS, SITES, WORKERS = 1, 5, 2
 SIZES = {  # subjects, treatments, features, members of the ensemble, rounds, epochs of a round, times measured
-    "tiny": (200, 20, 32, 2, 10, 1, 3),
+    "tiny": (200, 20, 32, 2, 20, 1, 3),
     "GDSC2-sized": (718, 286, 512, 8, 3, 1, 1),
 }
 
@@ -268,7 +268,7 @@ def _federation(size: str) -> Any:
             "predictors": ["drug_response"], "parameters": {"drug_response": {"members": members}},
             "federation": {
                 "sites": {"random": SITES}, "rounds": rounds, "policy": {"minimum_cell": 1, "minimum_rows": 1},
-                "settings": {"local_epochs": epochs, "axes": 16},
+                "settings": {"local_epochs": epochs, "axes": 16, "double": True},
             },
         }
     )  # fmt: skip

@@ -38,6 +38,7 @@ def answer(site, ask: Ask) -> Answer:
     """Arrays of the ask: ``weights.*``, offset (T,), sigma (1,).
 
     Values: number (of the round, from 0), rounds, epochs (of each), proximal, own, keep_optimizer, rows (of all sites),
+    double (the change leaves as float64),
     been (sites that took part in an earlier round, where own or keep_optimizer is in use).
     """
     local, digest = _network_local.of(site, ask), _network_local.asked_digest(ask)
@@ -50,9 +51,9 @@ def answer(site, ask: Ask) -> Answer:
     shared = {k.removeprefix("weights."): a for k, a in ask.arrays.items() if k.startswith("weights.")}
     own = tuple(_rows.texts(ask, "own"))
     if local.trained < 0 and site.name in _rows.texts(ask, "been"):  # begun anew it would be another training, unsaid
-        kept = "layers of its own" if own else "its optimiser's state"
+        gone = "layers of its own" if own else "its optimiser's state"
         raise SiteError(
-            f"this site took part before and no longer has {kept}: its process was ended. Start the "
+            f"this site took part before and no longer has {gone}: its process was ended. Start the "
             "training again, or without own and keep_optimizer."
         )
     set_weights(module, shared | local.own)
@@ -65,8 +66,11 @@ def answer(site, ask: Ask) -> Answer:
     local.own = {k: a for k, a in after.items() if k.startswith(own)} if own else {}
     local.optimizer, local.trained = (module.optimizer_.state_dict() if ask.values["keep_optimizer"] else None), number
     share = local.train.height / _rows.number(ask, "rows")
+    wide = np.float64 if ask.values.get("double") else np.float32
     arrays = {
-        f"change.{k}": (after[k] - w) * np.float32(share) for k, w in shared.items() if not k.startswith(own or "\0")
+        f"change.{k}": (after[k].astype(wide) - w) * wide(share)
+        for k, w in shared.items()
+        if not k.startswith(own or "\0")
     }
     seen = module.seen_.tolist()
     arrays |= {

@@ -56,6 +56,7 @@ class Settings:
     proximal : mu of the sites' proximal term; None takes the strategy's
     own : prefixes of layers that each site keeps to itself ("identity", "level", "shape": a local head)
     keep_optimizer : sites keep their optimiser's state between rounds
+    double : changes travel as float64, twice the bytes: after many rounds training has amplified what rounding leaves
         both live in the site's process: one that took part and has lost it is refused by name, never begun anew
     modality, axes, steps : of the closed form and the shared axes (see ``ridge.Settings``)
     share : least share of the common features that a site has to have
@@ -69,6 +70,7 @@ class Settings:
     proximal: float | None = None
     own: tuple[str, ...] = ()
     keep_optimizer: bool = False
+    double: bool = False
     modality: str = "expression"
     axes: int = 128
     steps: int = 4
@@ -234,7 +236,7 @@ class _Training:
         values: dict[str, Value] = {
             "number": number, "rounds": c.rounds, "epochs": c.local_epochs, "own": list(c.own), "rows": self.start.rows,
             "proximal": float(self.strategy.proximal if c.proximal is None else c.proximal),
-            "keep_optimizer": c.keep_optimizer,
+            "keep_optimizer": c.keep_optimizer, "double": c.double,
         }  # fmt: skip
         if c.own or c.keep_optimizer:
             values["been"] = sorted({site for told in self.who for site in told["took"]})

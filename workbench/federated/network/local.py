@@ -32,7 +32,8 @@ def asked_digest(ask: Ask, *leave: str) -> str:
     for name in sorted(set(ask.arrays) - set(leave)):
         if not name.startswith("plan."):
             h.update(name.encode() + np.ascontiguousarray(ask.arrays[name]).tobytes())
-    keys = ("plan", "number", "rounds", "epochs", "proximal", "own", "keep_optimizer", "rows", "closed_form_share")
+    keys = ("plan", "number", "rounds", "epochs", "proximal", "own", "keep_optimizer", "double", "rows",
+            "closed_form_share")  # fmt: skip
     return h.hexdigest() + repr([ask.values.get(k) for k in keys])
 
 
