@@ -57,7 +57,7 @@ def trained(plan: spec.Federation, there: Any) -> tuple[Any, Watched]:
 
 
 def bad(plan: spec.Federation, make: Callable[[Site], Any], name: str = "site 3") -> Inline:
-    return Inline([make(s) if s.name == name else s for s in task.simulated(plan, 0)])  # type: ignore[misc]
+    return Inline([make(s) if s.name == name else s for s in task.simulated(plan, 0)])
 
 
 def faulty(plan: spec.Federation, fault: str, **where: Any) -> Inline:

@@ -322,7 +322,7 @@ def test_an_old_answer_with_a_new_round_on_it_is_flagged():
     assert not still.noted
 
 
-def counts(ask, wrong: dict[str, object] | None = None) -> list[Reply]:
+def counts(ask, wrong: dict[str, np.ndarray] | None = None) -> list[Reply]:
     made = {n: np.array([10.0 * (i + 1)]) for i, n in enumerate(NAMES)} | (wrong or {})
     return [Reply(n, ask.purpose, ask.round, 100, {"rows": made[n]}) for n in NAMES]
 
