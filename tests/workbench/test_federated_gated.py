@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import screen
+from tests import screen, toy
 from workbench.federated import sharing
 from workbench.federated.exact import ridge
 from workbench.federated.gate import outgoing as gate
+from workbench.federated.network import fit as network
 from workbench.federated.policy import STRICT, Policy
 from workbench.federated.secure.server import Secure
 from workbench.federated.site import Site
@@ -19,7 +20,7 @@ from workbench.federated.sites import Inline
 from workbench.splits import Fold, Split
 
 pytest.importorskip("Crypto", reason="secure sums share keys with pycryptodome (extra: federation)")
-pytestmark = pytest.mark.shared_home
+pytestmark = [pytest.mark.shared_home, toy.lightning_warnings]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ def fold() -> Fold:
 
 
 def sites(fold: Fold, folder: Path | None) -> Inline:
-    """Five alike sites; with a folder for their books: policy as a site's file leaves it, and the whole gate."""
-    policy = Policy() if folder is None else Policy(**STRICT)
+    """Five alike sites; policy as a site's file leaves it, and with a folder for their books the whole gate."""
+    policy = Policy(**STRICT)
     made = []
     for name, subjects in sharing.at_random(fold, 5).items():
         steps = () if folder is None else gate.steps(folder / name)
@@ -63,3 +64,16 @@ def test_a_gated_ridge_is_the_ungated_one_and_nothing_is_refused(fold: Fold, tmp
     assert len(gated.agreed_.sites) == 5 and gated.treatments_ == plain.treatments_
     assert apart(plain, gated, ("mean_", "weights_", "offset_")) < 1e-5
     assert (plain.penalty_ == gated.penalty_).all()
+
+
+@pytest.mark.slow
+def test_a_gated_network_is_the_ungated_one_and_keeps_every_modality(fold: Fold, tmp_path: Path) -> None:
+    parameters = {"members": 2, "width": 16, "structure": False}
+    settings = {"rounds": 1, "local_epochs": 1, "axes": 12, "steps": 2, "least": 5, "parameters": parameters}
+    plain = network.fit(sites(fold, None), settings)
+    gated = network.fit(Secure(sites(fold, tmp_path)), settings)
+    assert refusals(tmp_path) == []
+    assert "mutation" not in gated.left_out_ and gated.closed_.names == ["expression", "mutation", "copy_number"]
+    one, other = plain.state_dict(), gated.state_dict()
+    assert one.keys() == other.keys()
+    assert max(float((a.double() - other[k].double()).abs().max()) for k, a in one.items() if a.numel()) < 1e-5

@@ -33,7 +33,8 @@ def answer(site, ask: Ask) -> Answer:
     carries = np.zeros((len(names), rows.x.shape[1]), dtype=bool)
     np.logical_or.at(carries, at, np.isfinite(rows.x) & (rows.x != 0))
     count = carries.sum(0)
-    few = count < site.policy.minimum_cell if not site.policy.secure else np.zeros(len(count), dtype=bool)
+    seen = bool(site.outgoing) and not site.policy.secure  # a rehearsal without a gate keeps every feature it can
+    few = (count < site.policy.minimum_cell) & seen
     count[few] = 0
     arrays = {"carriers": count, "few": few}
     return Answer(rows.count, arrays, behind=rows.behind, quantity=rows.quantity)
