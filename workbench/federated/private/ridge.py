@@ -257,7 +257,13 @@ class _Fit:
         count = np.where(there, np.maximum(_shrunk(told["count"], of_count, there), 1.0), 0.0)
         rough = told["first"] / np.maximum(count, 1.0)
         level = _shrunk(rough, of_first / np.median(count[there]), there)
-        return {"level": np.where(there, c.response_centre + c.response_spread * level, 0.0), "count": count}
+        typical = np.array(
+            [max(float(told["count"].mean()), 1.0)]
+        )  # of all: those above the noise are so by chance too
+        return {
+            "level": np.where(there, c.response_centre + c.response_spread * level, 0.0), "count": count,
+            "typical": typical,
+        }  # fmt: skip
 
     def _axes(self, scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Private axes (f, k) along which the spread is 1, their centre (k,), share of a row's squared length (k,)."""
@@ -293,7 +299,7 @@ class _Fit:
         arrays = {**self.shared, "axes": axes["axes"], "centre": axes["centre"], "shift": levels["level"],
                   "scale": np.full(t, c.residual_spread)}  # fmt: skip
         noise, there, n = self.noise("cross") * self.times, count > 0, np.maximum(count, 1.0)
-        of_level = noise * wide / np.sqrt(asked.RESPONSES) / n[there].mean()
+        of_level = noise * wide / np.sqrt(asked.RESPONSES) / float(levels["typical"][0])
         if of_level > UNSURE:  # known before it is asked for: what is left of the budget stays unspent
             raise PrivacyError(self._too_small(
                 f"noise moves a treatment's level by {of_level:.2g} of the spread of its responses ({UNSURE} at most)"
