@@ -15,7 +15,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Names as people count: "site 2" before "site 10"."""
-    return sorted(names, key=lambda n: [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", n)])
+    return sorted(
+        names, key=lambda n: [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", n)]
+    )
 
 
 def on_command_line(words: object) -> str:

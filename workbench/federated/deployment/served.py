@@ -76,7 +76,9 @@ def record(
             child.model(name, config, arrays, pl.DataFrame({"subject": ["a subject"], "treatment": ["a treatment"]}))
             rounds = watched.rounds()
             child.tables({"FEDERATION_ROUNDS": rounds})
-        parent.tables({"FEDERATION_ROUNDS": rounds, "FEDERATION_COSTS": _costs(watched)})
+        parent.tables(
+            {"FEDERATION_ROUNDS": rounds, "FEDERATION_COSTS": _costs(watched, getattr(predictor, "spent_", None))}
+        )
         run_id = parent.run_id
     state.drop()
     journal.drop()
@@ -98,16 +100,17 @@ def _said(e: Exchange) -> str:
     return f"round {e.round}, {e.purpose}: {len(e.nbytes)} sites, {e.seconds:.2f} s{lost}"
 
 
-def _costs(watched: Watched) -> pl.DataFrame:
+def _costs(watched: Watched, spent: Any = None) -> pl.DataFrame:
     """``tables.FEDERATION_COSTS`` of all that passed; what a site brought is known to the site."""
     by: dict[str, list[Exchange]] = {}
     for e in watched.exchanges:
         for site in {*e.nbytes, *e.lost}:
             by.setdefault(site, []).append(e)
     dropped = {(n.site, n.round, n.purpose) for n in watched.noted if n.kind == "dropped"}
+    cost = (None, None) if spent is None else (spent.epsilon, spent.delta)
     rows = [
         (
-            site, None, None, None, sum(e.nbytes.get(site, 0) for e in part), sum(site in e.nbytes for e in part),
+            site, None, *cost, sum(e.nbytes.get(site, 0) for e in part), sum(site in e.nbytes for e in part),
             len({e.round for e in part if site in e.nbytes}),
             sum(site in e.lost for e in part) + sum(s == site for s, _, _ in dropped),
         )

@@ -24,9 +24,11 @@ of the noise on that count are taken against the model, so a small budget gives 
 
 With a public study, means, axes and spreads along them are its own, and neither m nor G is asked for. Without one, no
 feature gets a scale of its own: moments of thousands of features are as long as all of them together, and at 6,163
-features and 640 persons the noise on each mean was three times a feature's spread at epsilon = 8.
+features and 640 persons the noise on each mean is estimated at three times a feature's spread at epsilon = 8.
 
-Neither the penalty nor a clip is chosen by data: they are settings, public like the names of features and treatments.
+Neither the penalty nor a clip is chosen by a site's data: they are settings, public like the names of features and
+treatments. Their defaults, the number of axes and directions and ``UNSURE`` were settled by looking at held-out
+training persons of GDSC2 (experiments/LOG.md), so figures on that screen flatter them.
 """
 
 from __future__ import annotations

@@ -32,7 +32,11 @@ from workbench.splits import Fold
 
 PURPOSE = "network_private_round"
 UNITS = ("person", "site")
-REFUSED = {"own": (), "keep_optimizer": False}  # settings of exact rounds that a private one has no place for
+REFUSED = {
+    "own": (),
+    "keep_optimizer": False,
+    "double": False,
+}  # settings of exact rounds that a private one has no place for
 
 
 class PrivacyError(ValueError):

@@ -225,10 +225,13 @@ def _table(frame: pl.DataFrame | None, table: tables.Table) -> pl.DataFrame:
 
 
 def _added(costs: pl.DataFrame) -> pl.DataFrame:
-    """One row a site: folds are added up, but for the rows it brought; what one of them did not measure is null."""
-    whole = [c for c in tables.FEDERATION_COSTS.columns if c not in ("site", "rows", "delta")]
+    """One row a site: folds are added up, but for the rows it brought; what one of them did not measure is null.
+
+    Privacy adds up as well: epsilons to epsilons, deltas to deltas (Dwork and Roth 2014, theorem 3.16).
+    """
+    whole = [c for c in tables.FEDERATION_COSTS.columns if c not in ("site", "rows")]
     added = costs.group_by("site", maintain_order=True).agg(
-        pl.col("rows", "delta").max(), *(pl.when(pl.col(c).null_count() == 0).then(pl.col(c).sum()) for c in whole)
+        pl.col("rows").max(), *(pl.when(pl.col(c).null_count() == 0).then(pl.col(c).sum()) for c in whole)
     )
     return added.select(list(tables.FEDERATION_COSTS.columns))
 
