@@ -32,6 +32,7 @@ from workbench.splits import Split
 from workbench.study import Study, find
 
 EPSILONS = (1.0, 3.0, 10.0, 1000.0)  # of the private ridge; the last to tell its few axes from its noise
+PUBLIC = (10.0, 30.0, 100.0)  # the same with axes and scales of another study, whose lines need not be hidden
 TREATMENTS, AXES, MODELS = 60, 128, 16
 PENALTIES: dict[str, tuple[float, ...]] = {
     "ridge, penalty by leaving one out": shadows.ClosedRidge.penalties,
@@ -64,13 +65,13 @@ def chosen(train: pl.DataFrame) -> list[str]:
     return names[:: max(len(names) // TREATMENTS, 1)][:TREATMENTS]
 
 
-def of_private(study: str, epsilon: float) -> dict[str, Any]:
+def of_private(study: str, epsilon: float, public: str = "") -> dict[str, Any]:
     """Membership of a ridge of five sites' noisy sums, the noise shared by three of them, as secure sums allow."""
     federation = spec.of({
         "name": "attacked", "study": study, "endpoint": "ln_ic50", "split": "unseen subject", "folds": 5, "only": [0],
         "require": ["expression", "mutation", "copy_number"], "predictors": ["ridge"],
         "federation": {"method": "private_ridge", "least": 3, "secure": True, "sites": {"random": 5},
-                       "settings": {"epsilon": epsilon, "honest": 3}, "policy": {"honest": 3}},
+                       "settings": {"epsilon": epsilon, "honest": 3, "public": public}, "policy": {"honest": 3}},
     })  # fmt: skip
     fold, _ = task.opened(federation, 0)
     trainer = shadows.Federated(federation, 0, chosen(fold.train))
@@ -155,6 +156,7 @@ def run(study: str, out: Path) -> None:
         name: (lambda p=p: of_membership(x, y, shadows.ClosedRidge(x, y, AXES, p))) for name, p in PENALTIES.items()
     }
     todo |= {f"private ridge, epsilon {e:g}": (lambda e=e: of_private(study, e)) for e in EPSILONS}
+    todo |= {f"private ridge, axes of ccle, epsilon {e:g}": (lambda e=e: of_private(study, e, "ccle")) for e in PUBLIC}
     todo["nobody of them seen"] = lambda: unseen(x, y)
     todo["updates"] = lambda: of_updates(x, y, tissue)
     left = [name for name in todo if name not in done]
