@@ -407,3 +407,17 @@ def test_rays_workers_keep_their_sites_and_a_dead_one_is_replaced() -> None:
             assert set(got.lost.values()) == {"its process ended or could not be reached"} and 1 <= len(got.lost) <= 2
             assert not sites.ask(Ask("counts", 1)).lost
     assert not ray.is_initialized()
+
+
+def test_a_state_is_gone_on_with_by_the_same_code_only(tmp_path: Path) -> None:
+    for name in ("federated/exact/ridge.py", "predictors/linear.py", "nn/scaling.py"):
+        assert (simulate.PACKAGE / name).is_file(), "what is marked is where it is looked for"
+        copy = tmp_path / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text("a = 1\n")
+    before = simulate.code(tmp_path)
+    (tmp_path / "federated/exact/ridge.py").write_text("a = 2\n")
+    after = simulate.code(tmp_path)
+    assert before != after
+    (tmp_path / "federated/exact/ridge.py").rename(tmp_path / "federated/ridge.py")
+    assert simulate.code(tmp_path) not in (before, after)

@@ -47,7 +47,8 @@ def moments(
     ``also`` goes into the asks: ``parts`` and ``seed``, where a treatment needs enough rows in each inner part.
     """
     first = _moments(steady, plan, of, np.zeros(_size(plan, of)), round, also or {})
-    mean = first["first"] / np.maximum(first["count"], 1)
+    # near the mean will do; of no more digits than the values have, so that differences from it stay exact
+    mean = (first["first"] / np.maximum(first["count"], 1)).astype(np.float32).astype(np.float64)
     second = _moments(steady, plan, of, mean, round + 1, also or {})
     n = np.maximum(second["count"], 1)
     off = second["first"] / n

@@ -7,7 +7,8 @@ sign, and then at the few offsets that stand out row by row; short rows directly
 Likeness is the correlation after what all rows share (``_own.Form.shared``) is taken away from both, and it must stand
 without the few columns that contribute most: a single outlier in both is no row. Neighbours that go together count as
 few: copy numbers stand in long stretches of the same value, and so does many a table of sums (line after line, each of
-its own size); two that make one step at the same place are as like as two rows, and tell nothing.
+its own size); two that make one step at the same place are as like as two rows, and tell nothing. So do columns beside
+which others are loud: of principal scores a few carry nearly all.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ STANDS_OUT = 4.75  # standard deviations of chance from which an offset is looke
 TOGETHER = 200  # columns for each row of a signed sum: of so many rows each still stands out by sqrt(200) deviations
 PAIRS = 1 << 15  # likenesses looked at closely at once
 COLUMNS = 10  # that a likeness must rest on: two lines that share three rare mutations are no copies
+COPY = 0.9999  # likeness that is a copy however few columns carry it: honest mixtures of rows stay below
 FREE = 5.0  # columns, less those that follow from their neighbours, below which no likeness is more than chance
 ROUNDING = 3e-5  # share of a slice's norm below which what is left of it is rounding
 LONG = 2048  # columns from which rows are looked for by Fourier transforms
@@ -100,7 +102,8 @@ def _pairs(slices: np.ndarray, form: Form, compared: int) -> tuple[np.ndarray, n
         these = np.arange(len(i))[at][stands[at]]
         free[these] = independent(slices[there[i[these]]], form.plain[j[these]])
     i, r, free = there[i[stands]], r[stands], free[stands]
-    least = np.array([threshold(n, compared) for n in free], dtype=r.dtype)
+    few = min(threshold(loud(form.rows), compared), COPY)
+    least = np.array([max(threshold(n, compared), few) for n in free], dtype=r.dtype)
     return i, r, (free >= FREE) & (r >= least)
 
 
@@ -112,6 +115,16 @@ def threshold(width: float, compared: int) -> float:
     """
     tail = (CHANCE / max(compared, 1)) ** (2.0 / max(width - 4.0, 1.0))
     return max(ALIKE, float(np.sqrt(max(1.0 - tail, 0.0))))
+
+
+def loud(rows: np.ndarray) -> float:
+    """Columns of equal spread that those of unit rows (n, f) amount to: (sum of variances)^2 / sum of their squares.
+
+    Principal scores have most of their spread in a few columns, so any two mixtures of rows are much alike by chance.
+    Source: Satterthwaite 1946, Biometrics Bulletin 2:110.
+    """
+    spread = np.square(rows, dtype=np.float64).mean(axis=0)
+    return float(spread.sum() ** 2 / max(float((spread**2).sum()), 1e-300))
 
 
 def _stands(a: np.ndarray, b: np.ndarray) -> np.ndarray:

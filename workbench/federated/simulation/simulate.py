@@ -14,10 +14,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import workbench
 from workbench import home
 from workbench.federated import methods, task
 from workbench.federated.messages import Value
@@ -30,6 +30,7 @@ from workbench.splits import Fold
 from workbench.text import nearest
 
 ENGINES = ("flower", "ray", "inline")
+PACKAGE = Path(str(workbench.__file__)).resolve().parent
 WORKERS = 2
 Say = Callable[[float, str], None]
 Point = Callable[[int, Mapping[str, Value]], None]
@@ -193,12 +194,10 @@ def mark(federation: Federation, number: int) -> str:
     return hashlib.sha256(json.dumps([*told, code()], sort_keys=True, default=list).encode()).hexdigest()
 
 
-@cache
-def code() -> str:
+def code(package: Path = PACKAGE) -> str:
     """SHA-256 of the files that ask, answer and fit: a state is gone on with by the same ones only."""
-    package = Path(__file__).resolve().parents[1]
     files = [*package.glob("federated/**/*.py"), *package.glob("predictors/*.py"), *package.glob("nn/*.py")]
     h = hashlib.sha256()
     for file in sorted(files):
-        h.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        h.update(file.relative_to(package).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return h.hexdigest()
