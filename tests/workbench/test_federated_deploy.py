@@ -101,6 +101,7 @@ def test_files_as_they_are_made_are_read_as_they_are_meant(made, tmp_path):
         deploy.read_joining(_changed(made / "sites/a/site.toml", tmp_path, ('"policy.toml"', f'"{bad}"')))
 
 
+@pytest.mark.filterwarnings("ignore:.*Click 9.0:DeprecationWarning")
 def test_commands_say_what_is_wrong_in_one_line(made, tmp_path, capsys):
     assert deploy_command.main(["serve", str(tmp_path / "none.toml")]) == 1
     assert deploy_command.main(["join", "s", "--config", str(tmp_path / "none.toml")]) == 1
@@ -242,7 +243,7 @@ def test_a_journal_goes_on_after_a_kill_and_begins_anew_for_another_training(tmp
     path = tmp_path / "state" / "rounds.jsonl"
     first = _journal.Journal(path, "m", fresh=True)
     passed = Exchange("moments", 2, 0.25, 80, {"a": 40}, {"a": {"loss": 0.5}}, {"b": "not connected"})
-    first.exchange(passed)
+    first.add(passed)
     first.point(2, {"loss": 0.5})
     with path.open("a") as stream:
         stream.write('{"round": 3, "figu')  # torn by a kill

@@ -186,7 +186,8 @@ def test_finished_folds_are_taken_over(rounds: spec.Federation, monkeypatch: pyt
 KILLED = """
     import sys, time
     sys.path.insert(0, {root!r})
-    from workbench.federated import methods, simulate, spec
+    from workbench.federated import methods, spec
+    from workbench.federated.simulation import simulate
     from tests.workbench.test_federated_recording import slow_rounds
     known = methods.METHODS["means"]
     methods.METHODS["means"] = methods.Method(known.predictors, slow_rounds, lambda: {{"pause": 0.0}})
@@ -198,7 +199,7 @@ KILLED = """
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_server_goes_on_and_the_run_is_not_left_open(how: int, workbench_home: Path) -> None:
     toy.write()
-    plain = federation(rounds=4, settings={}, top={"predictors": ["drug_mean"], "only": [0]}).plain()
+    plain = federation(rounds=15, settings={}, top={"predictors": ["drug_mean"], "only": [0]}).plain()
     plain["federation"]["settings"] = {"pause": 0.4}
     root = str(Path(__file__).resolve().parents[2])
     code = textwrap.dedent(KILLED.format(root=root, plain=plain))
