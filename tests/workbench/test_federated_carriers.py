@@ -9,7 +9,7 @@ import pytest
 
 from tests import toy
 from workbench.federated import sharing
-from workbench.federated.exact.common import carried
+from workbench.federated.exact.carried import carried
 from workbench.federated.exact.harmonise import agree
 from workbench.federated.exact.steady import Steady
 from workbench.federated.messages import Ask

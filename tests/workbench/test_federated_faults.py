@@ -14,8 +14,9 @@ from workbench.federated.asked import linear_step
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
 from workbench.federated.robust import faults, rehearsal
+from workbench.federated.robust.compared import changes
 from workbench.federated.robust.faults import BackDoored, BadSite, Colluders, marked, mirrored
-from workbench.federated.robust.updates import Checked, changes
+from workbench.federated.robust.updates import Checked
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, TooFewSites
 from workbench.splits import Split

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from workbench.federated.messages import Ask, Gathered, Reply
-from workbench.federated.robust.updates import Checked, Checks, changes, compared, examine, shares
+from workbench.federated.robust.compared import changes, compared
+from workbench.federated.robust.updates import Checked, Checks, examine, shares
 from workbench.federated.sites import TooFewSites, add, enough
 
 NAMES = [f"site {i}" for i in range(6)]

@@ -1,7 +1,7 @@
 """How many persons carry something: of each feature, those with a value other than 0 (a mutation, a gain or a loss).
 
 Features that few persons carry are the leak of every later sum: along one carried by a single person it is that
-person's row. They are left out before anything else is asked (``exact.common``). A count below the policy's smallest
+person's row. They are left out before anything else is asked (``exact.carried``). A count below the policy's smallest
 cell is told only where it can leave in no way but masked; else it stays here, and that it does is what is told.
 """
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench import modalities
 from workbench.federated.exact import ridge, statistics
-from workbench.federated.exact.common import FEWEST, carried
+from workbench.federated.exact.carried import FEWEST, carried
 from workbench.federated.exact.harmonise import Plan as Agreed
 from workbench.federated.exact.harmonise import agree
 from workbench.federated.exact.progress import Progress

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from workbench.federated.messages import Ask, Gathered, Reply
-from workbench.federated.robust.updates import changes
+from workbench.federated.robust.compared import changes
 from workbench.federated.site import Site
 from workbench.federated.sites import Sites, add, enough
 from workbench.splits import Fold

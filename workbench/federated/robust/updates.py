@@ -29,16 +29,12 @@ from workbench import rooms
 from workbench.federated.asked import Leaves, described
 from workbench.federated.messages import Ask, Gathered, Reply
 from workbench.federated.robust import geometry
+from workbench.federated.robust.compared import CHANGE, compared, share_of
 from workbench.federated.site import ASKED
 from workbench.federated.sites import Sites, add, enough
 
-FAR = 3.5  # modified z-score of Iglewicz and Hoaglin 1993
-EVEN = 0.25  # spread of log lengths below which sites count as alike: steps go by rows, so honest lengths differ
-AGAINST = -0.1  # cosine to the others' median; unlike but honest sites go a little below 0
-CHANGE = "change"  # arrays whose names begin so are what a site changes; where there are none, all floats are compared
 COUNTED = ("rows", "subjects", "share")  # arrays that count something
 SAMPLED = 4096  # numbers of an array that a digest is of
-FEW = 4  # fewer replies than this have no "others" to be far from
 SCHEMA = "schema"  # the ask in which a site says how many rows it has
 OFF = 1e-6  # by which shares may miss what rows say
 
@@ -180,7 +176,7 @@ def _claims(ask: Ask, reply: Reply, checks: Checks, by_rows: bool) -> str | None
     counted = int(np.sum(reply.arrays["rows"])) if "rows" in reply.arrays else reply.rows
     if counted > reply.rows or (ask.purpose == SCHEMA and counted != reply.rows):
         return f"counts {counted} rows in an answer that rests on {reply.rows}"
-    if by_rows and (share := _share(reply)) is not None and (of := _all_rows(ask)) is not None:
+    if by_rows and (share := share_of(reply)) is not None and (of := _all_rows(ask)) is not None:
         if abs(share - reply.rows / of) > OFF:
             return f"claims a share of {share:.6g}; its {reply.rows} rows are {reply.rows / of:.6g} of all"
         if share > checks.most_share + OFF and reply.site not in checks.said:  # else judged when it said its rows
@@ -196,72 +192,17 @@ def _together(ask: Ask, replies: Sequence[Reply], checks: Checks, by_rows: bool)
         new = [r for r in replies if r.site not in checks.said and len(said) > 1]  # once: without whom it drops, others
         over = [r for r in new if r.rows > (cap + OFF) * whole]  # have larger shares by right
         return {r.site: f"claims {r.rows} of {whole} rows; no site may have more than {cap:g} of all" for r in over}
-    claimed = {r.site: s for r in replies if by_rows and (s := _share(r)) is not None}
+    claimed = {r.site: s for r in replies if by_rows and (s := share_of(r)) is not None}
     if checks.said and _all_rows(ask) is not None and (total := sum(claimed.values())) > 1 + OFF * len(claimed):
         strange = [s for s in claimed if s not in checks.said]  # of the others rows, and so shares, are known
         return dict.fromkeys(strange, f"never said its rows, and with it the sites' shares are {total:.6g} of all")
     return {}
 
 
-def _share(reply: Reply) -> float | None:
-    """The share of all rows that a reply claims."""
-    share = reply.arrays.get("share")
-    return float(share.ravel()[0]) if share is not None and share.size == 1 else None
-
-
 def _all_rows(ask: Ask) -> int | None:
     """The rows of all sites that shares are shares of, as the ask says them."""
     rows = ask.values.get("rows")
     return rows if isinstance(rows, int) and rows > 0 else None
-
-
-def changes(ask: Ask, reply: Reply) -> dict[str, np.ndarray]:
-    """What a reply would change: its float arrays named ``change...`` (all floats where there are none), in float64.
-
-    Where the ask has an array of the same name and shape, that is taken away: weights sent back whole are a change too.
-    """
-    floats = {k: a for k, a in reply.arrays.items() if a.dtype.kind == "f"}
-    # a loss or a number of rows beside the change is in another unit, and would drown it
-    floats = {k: a for k, a in floats.items() if k.startswith(CHANGE)} or floats
-    return {
-        k: np.asarray(a, np.float64) - (np.asarray(ask.arrays[k], np.float64) if _moves(ask, k, a) else np.float64(0))
-        for k, a in floats.items()
-    }
-
-
-def _moves(ask: Ask, name: str, array: np.ndarray) -> bool:
-    return name in ask.arrays and ask.arrays[name].shape == array.shape
-
-
-def compared(ask: Ask, replies: Sequence[Reply]) -> dict[str, str]:
-    """{site: reason} of replies unlike the others: in length (robust z of its logarithm), or in direction.
-
-    A change that was sent times the site's share is compared without it: a small site is not a short one. One that
-    takes fewer steps than most, one batch a round where they have two, may be told short all the same: flagged is not
-    dropped.
-    """
-    if len(replies) < FEW:
-        return {}
-    moved = [{k: a / (_share(r) or 1.0) for k, a in changes(ask, r).items()} for r in replies]
-    if not moved[0] or any(set(m) != set(moved[0]) for m in moved):
-        return {}
-    flagged: dict[str, str] = {}
-    length = geometry.norms(moved)
-    log = np.log(np.maximum(length, 1e-300))
-    middle = float(np.median(log))
-    z = 0.6745 * (log - middle) / max(float(np.median(np.abs(log - middle))), EVEN)
-    for i in np.flatnonzero(np.abs(z) > FAR).tolist():
-        times = float(np.exp(min(abs(log[i] - middle), 700.0)))
-        flagged[replies[i].site] = f"{times:.3g} times {'longer' if z[i] > 0 else 'shorter'} than the median update"
-    names = sorted(moved[0])
-    flat = np.stack([np.concatenate([m[n].ravel() for n in names]) for m in moved])
-    towards = np.median(flat, axis=0)
-    size = np.linalg.norm(towards) * length
-    cosine = np.divide(flat @ towards, size, out=np.zeros(len(flat)), where=size > 0)
-    for i in np.flatnonzero(cosine < AGAINST).tolist():
-        known = f"{flagged[replies[i].site]}; " if replies[i].site in flagged else ""
-        flagged[replies[i].site] = f"{known}against the others' median (cosine {cosine[i]:.2f})"
-    return flagged
 
 
 def shares(rows: Sequence[int], most: float = 1.0) -> np.ndarray:
