@@ -42,11 +42,22 @@ export function summary(header, sites, place, metric, arm) {
   return `${parts.join(" ")}${gain}${harmed.length ? ` Worse than alone in some metric: ${listed(harmed.map((v) => v.site))}.` : ""}`;
 }
 
-/** A site's attacks in words, the federation's own too; nothing was attacked: not measured. */
+/** Of each kind of attack on a site, or on the federation, the one that got furthest, in words; without any: not measured.
+ *  A figure without an interval is of what secure sums or noise hide: told only where there is no other. */
 export function attacksOn(header, site) {
-  const found = header.attacks.filter((a) => a.site === site || a.site === null);
-  if (!found.length) return UNKNOWN;
-  return found.map((a) => `${a.attack}: ${a.figure} ${Number.isFinite(a.value) ? fixed(a.value, 2) : UNKNOWN}${Number.isFinite(a.chance) ? `, chance ${fixed(a.chance, 2)}` : ""}${a.site === null ? " (the shared model)" : ""}`).join("; ");
+  const kinds = new Map();
+  for (const a of header.attacks) {
+    if (a.site !== site && a.site !== null) continue;
+    const kind = a.attack.split(",")[0], found = kinds.get(kind) || [];
+    kinds.set(kind, [...found, a]);
+  }
+  if (!kinds.size) return UNKNOWN;
+  const far = (a) => (Number.isFinite(a.value) ? Math.abs(a.value - (a.chance ?? 0)) : -1), first = (all, some) => (some.length ? some : all);
+  return [...kinds.values()].map((all) => {
+    const whole_ = first(all, all.filter((a) => !a.figure.startsWith("TPR"))), seen = first(whole_, whole_.filter((a) => Number.isFinite(a.low)));
+    const a = seen.reduce((best, one) => (far(one) > far(best) ? one : best));
+    return `${a.attack}: ${a.figure} ${Number.isFinite(a.value) ? fixed(a.value, 2) : UNKNOWN}${Number.isFinite(a.chance) ? `, chance ${fixed(a.chance, 2)}` : ""}${a.site === null ? " (the shared model)" : ""}`;
+  }).join("; ");
 }
 
 /** What a site paid: texts in the order of COSTS. */

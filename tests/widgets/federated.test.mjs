@@ -25,6 +25,10 @@ test("what was not measured is said so and is no zero", () => {
   assert.deepEqual(paid(header, b, header.verdicts).slice(2, 7), Array(5).fill("not measured"));
   assert.equal(attacksOn(header, "a"), "membership inference: AUC 0.70, chance 0.50; property inference: AUC not measured, chance 0.50 (the shared model)");
   assert.equal(attacksOn({ attacks: [] }, "a"), "not measured");
+  const one = (site, attack, figure, value, low, chance) => ({ site, attack, figure, value, low, chance });
+  const many = [one(null, "membership, threshold", "AUC", 0.66, 0.6, 0.5), one("a", "membership, LiRA", "AUC", 0.94, 0.9, 0.5), one("b", "membership, LiRA", "AUC", 0.99, 0.9, 0.5),
+    one("a", "membership, LiRA", "TPR at 1.0% FPR", 1, 0.9, 0.01), one(null, "inversion, alone", "correlation", 1, null, 0), one(null, "inversion, sum", "correlation", -0.01, -0.1, 0)];
+  assert.equal(attacksOn({ attacks: many }, "a"), "membership, LiRA: AUC 0.94, chance 0.50; inversion, sum: correlation \u22120.01, chance 0.00 (the shared model)");
   assert.equal(paid(header, { ...b, rows: null }, [a, { ...b, rows: null }])[1], "not measured"); // a share of what is not known
   assert.deepEqual([size(0), size(999), size(104000), size(2.5e9), size(null)], ["0 B", "999 B", "104 kB", "2.5 GB", "not measured"]);
 });
