@@ -7,12 +7,14 @@ script would run). What arrives is bytes; who reads them decides by name which m
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +85,16 @@ def fetch(package: Package, archive: Path | str | None = None, progress: bool = 
         check(arrived, package)
         os.replace(arrived, target)
     return target
+
+
+def say_once(name: str, notice: str, notify: Callable[[str], None] | None = None) -> None:
+    """Tell ``notice`` (a licence, how to cite), once per cache, to ``notify`` or else the log ``workbench``."""
+    marker = home.cache() / f"{name}-notice-shown"
+    if marker.exists():
+        return
+    (notify or logging.getLogger("workbench").warning)(notice)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
 
 
 def _download(package: Package, folder: Path, progress: bool) -> Path:

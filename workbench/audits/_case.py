@@ -172,6 +172,20 @@ class Profile:
         k = max(1, min(10, len(self.names) - 1, self.z.shape[1]))
         return vector[:, ::-1][:, :k] * np.sqrt(np.maximum(value[::-1][:k], 0))
 
+    def apart(self, grouping: pl.DataFrame) -> tuple[float, float, list[str]] | None:
+        """Do groups of subjects lie apart in ``points``? p by permutation, share of variance, groups; None: too few.
+
+        Groups of under three subjects are left out; asked for are two groups of three and twelve subjects in all.
+        """
+        here = pl.DataFrame({"subject": self.names}).with_row_index("i").join(grouping, on="subject").sort("i")
+        label, names = codes(here["group"])
+        count = np.bincount(label)
+        keep = count[label] >= 3
+        if keep.sum() < 12 or (count >= 3).sum() < 2:
+            return None
+        dense = np.unique(label[keep], return_inverse=True)[1]
+        return (*_chance.separated(self.points[here["i"].to_numpy()[keep]], dense), names)
+
 
 @dataclass
 class Case:

