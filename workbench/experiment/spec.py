@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from workbench import predictors
+from workbench import predictors, toml_file
 from workbench.splits import COMBINATIONS, RULES, Split
 from workbench.study import Study
 from workbench.text import nearest
@@ -138,13 +137,7 @@ def read(path: Path | str) -> Experiment:
         Not TOML, an unknown key (with the nearest), a missing or ill-typed one.
     """
     path = Path(path)
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
-        raise ExperimentError(f"{path}: there is no such file.{near}")
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path} is not TOML: {error}.") from None
+    given = toml_file.read(path, ExperimentError)
     return of(given, str(path))
 
 

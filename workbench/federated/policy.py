@@ -23,13 +23,12 @@ The person is what is protected. Lines or samples of one patient count once.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from workbench import rooms
+from workbench import rooms, toml_file
 from workbench.text import nearest
 
 ASKED = "workbench.federated.asked"
@@ -100,13 +99,7 @@ def read(path: Path | str) -> Policy:
         No such file, not TOML, an unknown key or purpose (with the nearest), an ill-typed value, or no ``allowed``.
     """
     path = Path(path)
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
-        raise PolicyFileError(f"{path}: there is no such policy file.{near}")
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyFileError(f"{path} is not TOML: {error}.") from None
+    given = toml_file.read(path, PolicyFileError, "policy file")
     if "allowed" not in given:
         raise PolicyFileError(
             f'{path}: the key allowed is missing. Name what this site answers: allowed = ["counts", ...] (known: '

@@ -20,13 +20,12 @@ minimum_rows = 20
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from workbench import experiment
+from workbench import experiment, toml_file
 from workbench.experiment import Experiment, ExperimentError
 from workbench.federated import methods, sharing
 from workbench.federated import policy as policies
@@ -115,13 +114,7 @@ def read(path: Path | str) -> Federation:
         No such file, not TOML, an unknown key (with the nearest), a missing or ill-typed one.
     """
     path = Path(path)
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
-        raise FederationError(f"{path}: there is no such file.{near}")
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FederationError(f"{path} is not TOML: {error}.") from None
+    given = toml_file.read(path, FederationError)
     return of(given, str(path))
 
 

@@ -6,13 +6,12 @@ score beside the best naive one, and tells who beats whom by paired intervals (`
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from workbench import comparison, experiment, interactive
+from workbench import comparison, experiment, interactive, toml_file
 from workbench.experiment import Experiment, ExperimentError
 from workbench.splits import RULES
 from workbench.text import nearest
@@ -93,12 +92,7 @@ def read(path: Path | str) -> Board:
         No such file, not TOML, an unknown key (with the nearest), or an experiment of it that cannot be.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ExperimentError(f"{path}: there is no such file. A leaderboard is a TOML file, see {FILE}.")
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path} is not TOML: {error}.") from None
+    given = toml_file.read(path, ExperimentError, hint=f" A leaderboard is a TOML file, see {FILE}.")
     known = [f.name for f in fields(Board)]
     for key in given:
         if key not in known:

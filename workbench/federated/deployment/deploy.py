@@ -13,12 +13,12 @@ that ends holds every round.
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from workbench import toml_file
 from workbench.federated import keys
 from workbench.federated.deployment.link import Link, is_loopback
 from workbench.federated.deployment.node import Node
@@ -242,13 +242,7 @@ def _named(host: str) -> bool:
 
 def _read(path: Path, kind: type[T]) -> T:
     """A dataclass of the TOML file ``path``: unknown, missing and ill-typed keys are told by name."""
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")]) if path.parent.is_dir() else ""
-        raise DeployError(f"{path}: there is no such file.{near} `workbench federate keys DIR` makes one.")
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DeployError(f"{path} is not TOML: {error}.") from None
+    given = toml_file.read(path, DeployError, hint=" `workbench federate keys DIR` makes one.")
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     told: dict[str, Any] = {}
     for key, value in given.items():
