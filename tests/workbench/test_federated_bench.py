@@ -14,6 +14,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setitem(bench.SIZES, "small", (60, 8, 16, 2, 3, 1, 1))
+    monkeypatch.setitem(bench.SIZES, "long", (62, 8, 16, 2, 20, 1, 1))
     monkeypatch.setattr(bench, "SITES", 2)
     threads = torch.get_num_threads()
     yield
@@ -26,6 +27,13 @@ def test_rounds_through_flower_give_the_plain_loops_weights(small: None) -> None
     for row in rows:
         assert row["apart"] < 1e-6 < 1e-3 < row["moved"] and row["ratio"] == pytest.approx(row["peer"] / row["ours"])
         assert 0 <= row["outside"] < 1 and "outside training" in row["note"]
+
+
+def test_twenty_rounds_end_at_the_plain_loops_weights_to_the_bit(small: None) -> None:
+    """Sites of unlike numbers of rows, changes as float64: nothing is left for training to amplify."""
+    rows = bench.compare("long", ("inline", "flower"))
+    assert [r["apart"] for r in rows] == [0.0, 0.0]
+    assert all(r["moved"] > 1e-3 for r in rows)
 
 
 def test_fewer_rounds_do_not_give_the_same_weights(small: None) -> None:

@@ -23,7 +23,7 @@ from workbench.federated.network import fit as network
 from workbench.federated.network import local as _network_local
 from workbench.federated.network import personal
 from workbench.federated.network.module import one_cycle, set_weights, weights
-from workbench.federated.network.training import seed_of
+from workbench.federated.network.training import seed_of, weight_of
 from workbench.federated.robust import rules as robust
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, Sites, TooFewSites
@@ -112,6 +112,32 @@ def test_weights_are_those_of_a_plain_fedavg_loop(fold: Fold, kept: Any) -> None
     for k, w in weights(model).items():
         np.testing.assert_allclose(w, shared[k], atol=1e-6, err_msg=k)
         assert k == "level.weight" or np.abs(w).max() > 1e-3
+
+
+def test_a_mean_halfway_between_two_numbers_falls_where_the_plain_one_does() -> None:
+    """Weighed by rows over a power of two a mean of changes is exact; a control: by shares of all rows it is not."""
+    rows, g = [620, 600, 680, 700, 600], np.random.default_rng(0)
+    w = (1e-3 * g.standard_normal(200_000)).astype(np.float32)
+    after = [w + (1e-3 * g.standard_normal(w.size)).astype(np.float32) for _ in rows]
+    plain = np.zeros(w.size)
+    for n, a in zip(rows, after, strict=True):
+        plain += n * a.astype(np.float64)
+    wrong = {}
+    for name, counts in (("by a power of two", weight_of), ("shares", lambda n, of: n / of)):
+        change, total = np.zeros(w.size), 0.0
+        for n, a in zip(rows, after, strict=True):
+            change += (a.astype(np.float64) - w) * counts(n, sum(rows))
+            total += counts(n, sum(rows))
+        moved = (w.astype(np.float64) + change / total).astype(np.float32)
+        wrong[name] = int((moved != (plain / sum(rows)).astype(np.float32)).sum())
+    assert wrong["by a power of two"] == 0 < wrong["shares"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "of", "expected"), [(3, 4, 0.75), (3, 5, 0.375), (1, 1, 1.0), (700, 3200, 700 / 4096)]
+)
+def test_what_a_change_counts(rows: int, of: int, expected: float) -> None:
+    assert weight_of(rows, of) == expected
 
 
 def test_one_site_with_a_kept_optimiser_is_plain_training(fold: Fold) -> None:

@@ -1,9 +1,11 @@
 """One round of training: shared weights come, the site trains on its own rows, the change of the weights leaves.
 
-    change = share (w_site - w_shared),     share = rows of the site / rows of all
+    change = weight (w_site - w_shared),     weight = rows of the site / 2^k,     2^k: not below the rows of all
 
-so that the sum over sites, divided by the sum of the shares, is the weighted mean and no site's own change need be
-seen.
+so that the sum over sites, divided by the sum of the weights, is the weighted mean and no site's own change need be
+seen. Divided by a power of two, a number of rows is exact: the mean of float64 changes is the mean of the weights to
+the last bit. With shares of all rows in its place, a mean halfway between two float32 numbers fell to either side, and
+twenty rounds of training made 2e-6 of it.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 from workbench.federated.network import local as _network_local
 from workbench.federated.network.module import set_weights, weights
-from workbench.federated.network.training import trained
+from workbench.federated.network.training import trained, weight_of
 from workbench.federated.site import SiteError
 
 PLAIN = (
     "How the weights of the shared network change when it is trained on the site's rows for a few epochs, times the "
-    "site's share of all rows; and how large the network's errors were on the site's rows before, as sums."
+    "site's rows by a number that all sites share; and how large the network's errors were on the site's rows before, "
+    "as sums."
 )
 LEAVES = Leaves(
     arrays={
-        "change.*": "change of the network's weights, times the site's share",
+        "change.*": "change of the network's weights, times the site's rows by a power of two",
         "share": "the site's share of all training rows",
         "learnt": "squared training error, times the share",
         "held_out": "sum of squared errors of predictions that had not seen their row, and number of rows",
@@ -65,10 +68,11 @@ def answer(site, ask: Ask) -> Answer:
     after = weights(module)
     local.own = {k: a for k, a in after.items() if k.startswith(own)} if own else {}
     local.optimizer, local.trained = (module.optimizer_.state_dict() if ask.values["keep_optimizer"] else None), number
-    share = local.train.height / _rows.number(ask, "rows")
+    of = int(_rows.number(ask, "rows"))
+    share, weight = local.train.height / of, weight_of(local.train.height, of)
     wide = np.float64 if ask.values.get("double") else np.float32
     arrays = {
-        f"change.{k}": (after[k].astype(wide) - w) * wide(share)
+        f"change.{k}": (after[k].astype(wide) - w) * wide(weight)
         for k, w in shared.items()
         if not k.startswith(own or "\0")
     }

@@ -1,8 +1,8 @@
 """DrugResponse trained by sites together, in rounds; what comes back is a DrugResponse as local training makes it.
 
     start      shared axes, closed form, structures from sums           (``_network_start``)
-    round      shared weights go to every site, it trains ``local_epochs`` on its own rows, its change comes back times
-               its share of all rows; the server's strategy moves the weights by the mean change    (``strategies``)
+    round      shared weights go to every site, it trains ``local_epochs`` on its own rows, its change comes back
+               weighed by its rows; the server's strategy moves the weights by the mean change          (``strategies``)
     finish     interval half-widths: a treatment's root mean square left-out error, times a quantile over all of them
 
 No member of the ensemble learns from its part of the subjects, at any site: parts are dealt by a hash of the person.
@@ -32,6 +32,7 @@ from workbench.federated.network.local import built
 from workbench.federated.network.module import set_weights, weights
 from workbench.federated.network.plan import NEEDS
 from workbench.federated.network.start import Start, prepare
+from workbench.federated.network.training import weight_of
 from workbench.federated.sites import Sites, TooFewSites, enough
 from workbench.predictors._widths import HalfWidths
 from workbench.predictors.drug_response import DrugResponse
@@ -244,12 +245,12 @@ class _Training:
         ask, gathered, sums = self._asked(arrays, values)
         if self.combine is None:
             share = float(sums["share"][0])
-            change = {k: sums[f"change.{k}"] / share for k in shared}
+            change = {k: sums[f"change.{k}"] / self._weight(share) for k in shared}
         else:
             enough(ask, gathered, c.least)
             own = [float(r.arrays["share"][0]) for r in gathered.replies]
             changes = [
-                {k: r.arrays[f"change.{k}"].astype(np.float64) / s for k in shared}
+                {k: r.arrays[f"change.{k}"].astype(np.float64) / self._weight(s) for k in shared}
                 for r, s in zip(gathered.replies, own, strict=True)
             ]
             combined = self.combine(changes, np.array(own), [r.site for r in gathered.replies], len(gathered.dropped))
@@ -262,6 +263,10 @@ class _Training:
         })  # fmt: skip
         held = sums["held_out"]
         return change, np.array([float(sums["learnt"][0]) / share, float(held[0]) / max(float(held[1]), 1.0)])
+
+    def _weight(self, share: float) -> float:
+        """What changes of that share of all rows were multiplied by, exactly: shares are of whole rows."""
+        return weight_of(round(share * self.start.rows) or share * self.start.rows, self.start.rows)
 
     def _asked(
         self, arrays: dict[str, np.ndarray], values: dict[str, Value]

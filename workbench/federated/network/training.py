@@ -34,3 +34,8 @@ def trained(module: RoundResponse, rows: Rows, ask: Ask, name: str, optimizer: d
 def seed_of(seed: int, name: str) -> int:
     """A seed of its own for each name, the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()[:4], "big")
+
+
+def weight_of(rows: float, of: int) -> float:
+    """What a change counts: rows / 2^k, the smallest 2^k that is not below ``of``, the rows of all; exact in binary."""
+    return rows / 2.0 ** (max(of, 1) - 1).bit_length()
