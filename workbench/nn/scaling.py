@@ -11,7 +11,8 @@ learnt from those rows, and a 6,000-column matrix becomes a few hundred columns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +29,21 @@ class Rotation:
     def apply(self, x: np.ndarray) -> np.ndarray:
         z = standardise(x, self.mean, self.sd)
         return (z @ self.axes / self.scale).astype(np.float32)
+
+    def first(self, components: int) -> Rotation:
+        """The same with no more than ``components`` axes, at the same scale."""
+        return replace(self, axes=self.axes[:, :components])
+
+    def arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """``prefix.mean``, ``.sd``, ``.axes``, ``.scale``, as ``of`` reads them."""
+        parts = {"mean": self.mean, "sd": self.sd, "axes": self.axes, "scale": np.array([self.scale])}
+        return {f"{prefix}.{part}": value for part, value in parts.items()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> Rotation:
+        """From what ``arrays`` gave."""
+        mean, sd, axes, scale = (arrays[f"{prefix}.{part}"] for part in ("mean", "sd", "axes", "scale"))
+        return cls(mean, sd, axes, float(scale[0]))
 
 
 def standardise(x: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:

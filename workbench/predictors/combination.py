@@ -244,8 +244,8 @@ class Combination:
         out = {f"weight.{k}": np.array([v]) for k, v in self.weights_.items()}
         out |= {"mean": np.array([self.mean_]), "scale": np.array([self.scale_]), "dual": self.dual_}
         out |= {"sides": self.sides_, "bits": self.bits_, "told": self.told_}
-        if (r := self.rotation_) is not None:
-            out |= {"r.mean": r.mean, "r.sd": r.sd, "r.axes": r.axes, "r.scale": np.array([r.scale])}
+        if self.rotation_ is not None:
+            out |= self.rotation_.arrays("r")
         return out | self.spread_.effects.arrays("spread") | {"quantile": np.array([self.spread_.quantile])}
 
     def load(self, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -254,9 +254,7 @@ class Combination:
         self.weights_ = {k: float(arrays[f"weight.{k}"][0]) for k in START}
         self.mean_, self.scale_ = float(arrays["mean"][0]), float(arrays["scale"][0])
         self.dual_, self.sides_, self.bits_, self.told_ = (arrays[k] for k in ("dual", "sides", "bits", "told"))
-        self.rotation_ = None
-        if "r.mean" in arrays:
-            self.rotation_ = Rotation(arrays["r.mean"], arrays["r.sd"], arrays["r.axes"], float(arrays["r.scale"][0]))
+        self.rotation_ = Rotation.of(arrays, "r") if "r.mean" in arrays else None
         self.spread_ = Spread(Effects.load(config["spread"], arrays, "spread"), float(arrays["quantile"][0]))
 
     def attributions(self) -> pl.DataFrame:

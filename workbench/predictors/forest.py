@@ -17,7 +17,7 @@ import polars as pl
 
 from workbench import modalities
 from workbench.nn.scaling import Rotation
-from workbench.predictors import Between, answer
+from workbench.predictors import Between, _rotations, answer
 from workbench.predictors._pairs import matrix, positions
 from workbench.predictors._widths import HalfWidths
 from workbench.splits import Fold, inner_parts
@@ -87,17 +87,8 @@ class Forest:
         return np.array([of[s] for s in self.subjects_])
 
     def _learn_scalers(self, fold: Fold) -> None:
-        self.rotations_: dict[str, Rotation] = {}
-        self.columns_: dict[str, list[str]] = {}
-        for m, components in self.params["modalities"].items():
-            if m not in fold.study.modalities:
-                continue
-            block = modalities.read(fold.study, m, endpoint=fold.endpoint)
-            values, there = block.rows(self.subjects_)
-            if there.sum() > 1:
-                full = modalities.prepare(m, values, np.flatnonzero(there))
-                self.columns_[m] = block.features
-                self.rotations_[m] = Rotation(full.mean, full.sd, full.axes[:, :components], full.scale)
+        kept = self.params["modalities"]
+        self.rotations_, self.columns_ = _rotations.learn(fold, kept, dict.fromkeys(kept, self.subjects_))
         if not self.rotations_:
             wanted = list(self.params["modalities"])
             raise ValueError(f"study {fold.study.name!r} has none of {wanted}; it has {fold.study.modalities}.")
@@ -142,24 +133,19 @@ class Forest:
 
     def arrays(self) -> dict[str, np.ndarray]:
         out = {"offset": self.offset_, "widths": self.widths_.values, "pooled": np.array([self.widths_.pooled])}
-        for m, r in self.rotations_.items():
-            out |= {f"{m}.mean": r.mean, f"{m}.sd": r.sd, f"{m}.axes": r.axes, f"{m}.scale": np.array([r.scale])}
-        return out | {f"grown.{k}": v for k, v in self.grown_.arrays().items()}
+        return out | _rotations.arrays(self.rotations_) | {f"grown.{k}": v for k, v in self.grown_.arrays().items()}
 
     def load(self, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.treatments_, self.subjects_, self.columns_ = config["treatments"], config["subjects"], config["columns"]
         self.offset_ = arrays["offset"]
-        self.rotations_ = {
-            m: Rotation(arrays[f"{m}.mean"], arrays[f"{m}.sd"], arrays[f"{m}.axes"], float(arrays[f"{m}.scale"][0]))
-            for m in config["rotations"]
-        }
+        self.rotations_ = {m: Rotation.of(arrays, m) for m in config["rotations"]}
         self.grown_ = _Grown.load({k.removeprefix("grown."): v for k, v in arrays.items() if k.startswith("grown.")})
         self.widths_ = HalfWidths(config["widths"], arrays["widths"], float(arrays["pooled"][0]))
 
     def attributions(self, top: int = 20) -> pl.DataFrame:
         """How often the strongest components were split on, weighted by samples; the same for every treatment."""
         share = self.grown_.importance()
-        names = [(m, f"component {i + 1}") for m, r in self.rotations_.items() for i in range(r.axes.shape[1])]
+        names = _rotations.components(self.rotations_)
         order = np.argsort(-share)[:top]
         return pl.DataFrame(
             {

@@ -17,7 +17,7 @@ import polars as pl
 
 from workbench import modalities
 from workbench.nn.scaling import Rotation
-from workbench.predictors import Between, answer
+from workbench.predictors import Between, _rotations, answer
 from workbench.predictors._pairs import positions
 from workbench.predictors._widths import HalfWidths
 from workbench.splits import Fold, inner_parts
@@ -127,18 +127,10 @@ class Trees:
         return self
 
     def _learn_scalers(self, fold: Fold, train: pl.DataFrame) -> None:
-        self.rotations_: dict[str, Rotation] = {}
-        self.columns_: dict[str, list[str]] = {}
-        for m, components in self.params["modalities"].items():
-            if m not in fold.study.modalities:
-                continue
-            block = modalities.read(fold.study, m, endpoint=fold.endpoint)
-            who = sorted(train["treatment" if m == "drug_structure" else "subject"].unique())
-            values, there = block.rows(who)
-            if there.sum() > 1:
-                full = modalities.prepare(m, values, np.flatnonzero(there))
-                self.columns_[m] = block.features
-                self.rotations_[m] = Rotation(full.mean, full.sd, full.axes[:, :components], full.scale)
+        kept = self.params["modalities"]
+        of = {m: "treatment" if m == "drug_structure" else "subject" for m in kept}
+        names = {key: sorted(train[key].unique()) for key in set(of.values())}
+        self.rotations_, self.columns_ = _rotations.learn(fold, kept, {m: names[of[m]] for m in kept})
 
     def _learn_means(self, train: pl.DataFrame) -> None:
         self.mean_ = float(train["value"].mean())  # type: ignore[arg-type]
@@ -189,8 +181,7 @@ class Trees:
 
     def arrays(self) -> dict[str, np.ndarray]:
         out = {"model": np.frombuffer(self.model_.encode(), dtype=np.uint8), "mean": np.array([self.mean_])}
-        for m, r in self.rotations_.items():
-            out |= {f"{m}.mean": r.mean, f"{m}.sd": r.sd, f"{m}.axes": r.axes, f"{m}.scale": np.array([r.scale])}
+        out |= _rotations.arrays(self.rotations_)
         out |= {f"effect.{k}": np.array(list(t.values())) for k, t in self.effects_.items()}
         return out | {"widths": self.widths_.values, "pooled": np.array([self.widths_.pooled])}
 
@@ -198,10 +189,7 @@ class Trees:
         import lightgbm
 
         self.group_, self.mean_ = config["group"], float(arrays["mean"][0])
-        self.rotations_ = {
-            m: Rotation(arrays[f"{m}.mean"], arrays[f"{m}.sd"], arrays[f"{m}.axes"], float(arrays[f"{m}.scale"][0]))
-            for m in config["rotations"]
-        }
+        self.rotations_ = {m: Rotation.of(arrays, m) for m in config["rotations"]}
         self.columns_ = config.get("columns", {})  # a run recorded before they were kept has none
         self.effects_ = {
             k: {n: (float(a), float(b)) for n, (a, b) in zip(config["effects"][k], arrays[f"effect.{k}"], strict=True)}
@@ -214,7 +202,7 @@ class Trees:
     def attributions(self, top: int = 20) -> pl.DataFrame:
         """Total gain of the strongest modalities' components, the same for every treatment."""
         gain = np.asarray(self.booster_.feature_importance("gain"), dtype=np.float64)
-        names = [(m, f"component {i + 1}") for m, r in self.rotations_.items() for i in range(r.axes.shape[1])]
+        names = _rotations.components(self.rotations_)
         names += [(key, what) for key in self.effects_ for what in ("mean", "spread")]
         order = np.argsort(-gain)[:top]
         return pl.DataFrame(
