@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 
-from workbench.federated.asked import Answer, counts
+from workbench.federated.asked import Answer, counts, network_round
 from workbench.federated.messages import Ask, Gathered
 from workbench.federated.policy import Policy
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, Sites, sort
 
-STEPS = ("keys", "shares", "masked", "unmask")
+STEPS = ("keys", "shares", "masked", "survivors", "unmask")
+LATE = STEPS[3:]  # whoever is lost in these is in the sum
 NAMES = tuple(f"site {k}" for k in range(1, 6))
 Arrays = Mapping[str, np.ndarray]
 
@@ -40,6 +41,8 @@ def site(name: str, rows: int = 40, policy: Policy | None = None, outgoing: Sequ
 def answering(monkeypatch, held: Mapping[str, Arrays]) -> None:
     """From now on a site answers "counts" with what ``held`` has under its name."""
     monkeypatch.setattr(counts, "answer", lambda site, ask: Answer(site.fold.train.height, dict(held[site.name])))
+    # the same numbers, as an answer to weights that move from round to round
+    monkeypatch.setattr(network_round, "answer", lambda site, ask: counts.answer(site, ask))
 
 
 class Losing:

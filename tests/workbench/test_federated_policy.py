@@ -92,14 +92,14 @@ def test_what_a_file_may_not_say_is_an_error_with_the_nearest_name(tmp_path: Pat
         policy.read(write(tmp_path, text))
 
 
-MASKS = ["secure_keys", "secure_masked", "secure_shares", "secure_unmask"]
+MASKS = ["secure_keys", "secure_masked", "secure_shares", "secure_survivors", "secure_unmask"]
 
 
 @pytest.mark.parametrize(
     ("allowed", "secure", "lacks"),
     [
         (["counts"], "", MASKS),  # secure is what is meant where nothing is said
-        (["counts", *MASKS[:3]], "secure = true", MASKS[3:]),
+        (["counts", *MASKS[:4]], "secure = true", MASKS[4:]),
         (["counts", *MASKS], "secure = true", []),
         (["counts"], "secure = false", []),
         (["*"], "", []),

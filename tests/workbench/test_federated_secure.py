@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.workbench.summing_sites import NAMES, STEPS, Arrays, Losing, answering, inline, made, site
+from tests.workbench.summing_sites import LATE, NAMES, STEPS, Arrays, Losing, answering, inline, made, site
 from workbench.federated.asked import Answer, counts
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
+from workbench.federated.private.accounting import Release
+from workbench.federated.secure.conversation import fingerprint
 from workbench.federated.secure.server import Secure
 from workbench.federated.sites import Inline, TooFewSites
 
@@ -68,11 +70,11 @@ def test_it_equals_the_plain_sum(parts):
 def test_one_lost_at_any_step_leaves_the_exact_sum_of_the_survivors(parts, step, gone):
     transport = Losing(inline(), lambda s, n: s == step and n == gone)
     sums, who = Secure(transport).total(Ask("counts"))
-    there = NAMES if step == "unmask" else [n for n in NAMES if n != gone]
+    there = NAMES if step in LATE else [n for n in NAMES if n != gone]
     same(sums, plain(parts, there))
     assert [r.site for r in who.replies] == list(there) and who.rows == 40 * len(there)
     assert list(who.lost) == [gone] and who.lost[gone].startswith(f"{step}: gone")
-    assert ("its part is in the sum" in who.lost[gone]) == (step == "unmask")
+    assert ("its part is in the sum" in who.lost[gone]) == (step in LATE)
 
 
 def test_what_cannot_be_summed_is_not_asked_for():
@@ -83,12 +85,13 @@ def test_what_cannot_be_summed_is_not_asked_for():
 
 
 @pytest.mark.parametrize(
-    "steps", [("keys", "masked"), ("shares", "unmask"), ("masked", "masked"), ("masked", "unmask")]
+    "steps",
+    [("keys", "masked"), ("shares", "unmask"), ("masked", "masked"), ("masked", "unmask"), ("survivors", "unmask")],
 )
 def test_two_of_five_lost_leave_the_exact_sum_of_three(parts, steps):
     lost = dict(zip(("site 2", "site 4"), steps, strict=True))
     sums, who = Secure(Losing(inline(), lambda s, n: lost.get(n) == s)).total(Ask("counts"))
-    there = [n for n in NAMES if lost.get(n, "unmask") == "unmask"]
+    there = [n for n in NAMES if lost.get(n, "unmask") in LATE]
     same(sums, plain(parts, there))
     assert set(who.lost) == set(lost) and who.rows == 40 * len(there)
 
@@ -115,7 +118,7 @@ def test_the_asker_may_need_more_survivors_and_never_fewer_than_three(parts):
 def test_a_site_that_comes_back_takes_part_in_the_next_sum(parts):
     away = {"site 3"}
     secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))
-    first, second = (Ask("counts", k, {"weights": np.full(3, float(k))}) for k in range(2))
+    first, second = (Ask("network_round", k, {"weights": np.full(3, float(k))}) for k in range(2))
     same(secure.total(first)[0], plain(parts, [n for n in NAMES if n != "site 3"]))
     away.clear()
     same(secure.total(second)[0], plain(parts, NAMES))
@@ -124,13 +127,38 @@ def test_a_site_that_comes_back_takes_part_in_the_next_sum(parts):
 def test_the_same_sum_with_and_without_a_site_is_not_opened_twice(parts):
     away = {"site 3"}
     secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))
-    ask = Ask("counts", 0, {"weights": np.ones(3)})
+    ask = Ask("network_round", 0, {"weights": np.ones(3)})
     four, _ = secure.total(ask)
     same(secure.total(ask)[0], four)  # the same sites again tell nothing new
     away.clear()
     with pytest.raises(TooFewSites, match=r"summed before with a difference of 1 site\(s\) \(site 3\)"):
-        secure.total(Ask("counts", 1, {"weights": np.ones(3)}))
-    same(secure.total(Ask("counts", 1, {"weights": np.zeros(3)}))[0], plain(parts, NAMES))
+        secure.total(Ask("network_round", 1, {"weights": np.ones(3)}))
+    same(secure.total(Ask("network_round", 1, {"weights": np.zeros(3)}))[0], plain(parts, NAMES))
+
+
+def test_sums_of_the_same_rows_are_not_opened_for_other_sites_however_they_are_worded(parts):
+    """Counts of rows are the same whatever is asked with them: with and without a site they would tell its own."""
+    away = {"site 3"}
+    secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))
+    four, _ = secure.total(Ask("counts", 0, {"weights": np.ones(3)}))
+    away.clear()
+    for again in (Ask("counts", 1, {"weights": np.zeros(3)}), Ask("counts", 7, values={"treatments": ["aspirin"]})):
+        with pytest.raises(TooFewSites, match=r"survivors: .*a difference of 1 site\(s\) \(site 3\)"):
+            secure.total(again)
+    away.add("site 3")
+    same(secure.total(Ask("counts", 8, {"weights": np.zeros(3)}))[0], four)
+
+
+def test_noisy_sums_may_lose_a_site(parts, monkeypatch):
+    held = {n: {"x": np.arange(4.0)} for n in NAMES}
+    noisy = (Release(1.0),)
+    monkeypatch.setattr(counts, "answer", lambda site, ask: Answer(40, held[site.name], releases=noisy))
+    away = {"site 3"}
+    secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))
+    first, _ = secure.total(Ask("counts", 0, {"weights": np.ones(3)}))
+    away.clear()
+    second, _ = secure.total(Ask("counts", 1, {"weights": np.zeros(3)}))
+    assert (second["x"] == 5 * np.arange(4.0)).all() and (first["x"] == 4 * np.arange(4.0)).all()
 
 
 def test_a_sum_that_was_given_up_may_be_asked_for_again(parts):
@@ -163,10 +191,10 @@ def test_forty_sites_on_a_sparse_graph_and_nine_lost(monkeypatch):
     names = [f"site {k}" for k in range(40)]
     held = {n: {"sum": np.random.default_rng([82, k]).normal(size=50)} for k, n in enumerate(names)}
     answering(monkeypatch, held)
-    lost = {names[k]: STEPS[k // 4 % 4] for k in range(0, 36, 4)} | {names[5]: "masked", names[9]: "shares"}
+    lost = {names[k]: STEPS[k // 4 % 5] for k in range(0, 36, 4)} | {names[5]: "masked", names[9]: "shares"}
     transport = Losing(inline(names), lambda s, n: lost.get(n) == s)
     sums, who = Secure(transport, degree=16).total(Ask("counts"))
-    there = [n for n in names if lost.get(n, "unmask") == "unmask"]
+    there = [n for n in names if lost.get(n, "unmask") in LATE]
     assert [r.site for r in who.replies] == sorted(there) and set(who.lost) == set(lost)
     exact = plain(held, there)
     assert np.abs(sums["sum"] - exact["sum"]).max() < 1e-14
@@ -184,7 +212,7 @@ def test_whatever_is_lost_the_sum_is_exact_or_given_up(number, data):
     held = {n: {"x": np.array(data.draw(whole), dtype=np.int64)} for n in names}
     lost = {n: data.draw(st.sampled_from([None, None, *STEPS])) for n in names}
     transport = Losing(inline(names), lambda s, n: lost[n] == s)
-    there = [n for n in names if lost[n] in (None, "unmask")]
+    there = [n for n in names if lost[n] in (None, *LATE)]
     with mock.patch.object(counts, "answer", lambda site, ask: Answer(40, held[site.name])):
         try:
             sums, who = Secure(transport).total(Ask("counts"))
@@ -225,7 +253,11 @@ def test_policy_and_checks_on_the_way_out_see_the_answer_and_the_book_sees_the_m
     assert len(plainly) == 5 and (plainly[0] == parts["site 1"]["cells"]).all()
     assert {purpose for purpose, _, _ in book} == {f"secure_{s}" for s in STEPS}  # never "counts": it did not leave
     masked = next(entry for entry in book if entry[0] == "secure_masked")
-    assert masked[1] == {"purpose": "counts"} and masked[2]["double gram"] == ((2, 20, 20), "<u8")
+    assert masked[1] == {"purpose": "counts", "asked": fingerprint(Ask("counts"))}
+    assert masked[2]["double gram"] == (
+        (2, 20, 20),
+        "<u8",
+    )
 
     allowed = tuple(f"secure_{s}" for s in STEPS)
     with pytest.raises(TooFewSites, match="'counts' is not among what this site answers"):

@@ -141,6 +141,6 @@ def test_secure_sums_travel_through_flowers_engine():
     assert mine.mean_ == pytest.approx(theirs.mean_, rel=1e-13)
     assert mine.tables_[0] == pytest.approx(theirs.tables_[0], rel=1e-13)
     asked = [e.purpose for e in secure.watched.exchanges]
-    assert "value_sums" not in asked and asked[-4:] == [
-        "secure_keys", "secure_shares", "secure_masked", "secure_unmask"
+    assert "value_sums" not in asked and asked[-5:] == [
+        "secure_keys", "secure_shares", "secure_masked", "secure_survivors", "secure_unmask"
     ]  # fmt: skip

@@ -68,7 +68,9 @@ def test_a_strict_site_answers_sums_only_masked_and_its_book_says_so(fold, tmp_p
     for name in there.names:
         book = [json.loads(line) for line in (tmp_path / name / gate.BOOK).read_text().splitlines()]
         left = [entry for entry in book if entry["kind"] == "message"]
-        assert [e["purpose"] for e in left] == ["secure_keys", "secure_shares", "secure_masked", "secure_unmask"]
+        assert [e["purpose"] for e in left] == [
+            "secure_keys", "secure_shares", "secure_masked", "secure_survivors", "secure_unmask"
+        ]  # fmt: skip
         masked = left[2]
         assert masked["masked"] and masked["values"]["purpose"] == "counts"
         assert {(a["name"], tuple(a["shape"]), a["dtype"]) for a in masked["arrays"]} == {

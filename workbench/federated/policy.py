@@ -2,8 +2,8 @@
 
 Read from a small TOML file at the site; the server never sees it and cannot change it:
 
-    allowed = ["schema", "counts", "moments", "secure_keys", "secure_shares", "secure_masked", "secure_unmask"]
-                                     # files of workbench/federated/asked; this key must be there
+    allowed = ["schema", "counts", "moments", "secure_keys", "secure_shares", "secure_masked", "secure_survivors",
+               "secure_unmask"]      # files of workbench/federated/asked; this key must be there
     minimum_rows = 20                # fewest training rows behind an answer
     minimum_subjects = 10            # fewest persons behind it: one line may have hundreds of rows
     minimum_cell = 5                 # smallest count that may be told; fewest persons two answers may differ by
@@ -32,7 +32,8 @@ from workbench import rooms, toml_file
 from workbench.text import nearest
 
 ASKED = "workbench.federated.asked"
-MASKING = {"secure_keys", "secure_shares", "secure_masked", "secure_unmask"}  # what a secure sum asks a site for
+# what a secure sum asks a site for
+MASKING = {"secure_keys", "secure_shares", "secure_masked", "secure_survivors", "secure_unmask"}
 STRICT = {"minimum_subjects": 10, "secure": True, "alone": False}  # what a file leaves unsaid; a simulation is laxer
 
 

@@ -29,6 +29,8 @@ class Leaves:
     unlike : names of arrays whose shape is each site's own, so that another shape than the others' is no fault
     by_rows : True where the array ``share`` is the rows behind the answer by the ask's ``rows``, and can be checked
     private : True where all of it is under noise, so that the rows behind it are not told either
+    moving : True where it answers to weights that change from round to round, so that a site may miss a round of secure
+        sums; all other sums are of the same rows whatever is asked, and two of them must not differ by a few sites
     """
 
     arrays: Mapping[str, str]
@@ -38,6 +40,7 @@ class Leaves:
     unlike: tuple[str, ...] = ()
     by_rows: bool = False
     private: bool = False
+    moving: bool = False
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ LEAVES = Leaves(
     },
     summed=True,
     by_rows=True,
+    moving=True,
 )
 
 

@@ -29,6 +29,7 @@ LEAVES = Leaves(
         "held_out": "sums of squared errors on hidden parts of samples not learnt from, and of telling the mean",
     },
     summed=True,
+    moving=True,
 )
 
 

@@ -24,7 +24,7 @@ LEAVES = Leaves(
     },
     summed=False,
     rows=False,
-    values=("purpose",),
+    values=("purpose", "asked"),
 )
 OWN = "secure_"
 
@@ -43,5 +43,17 @@ def answer(site, ask: Ask) -> Answer:
     real = Ask(purpose, ask.round, arrays, values)
     made = site.made(real, leaves=False)
     rows = made.rows if made.releases is None else 0  # an exact count beside noisy sums would not be private
-    hidden = conversation.hide(memory, name, made.arrays, rows, conversation.fingerprint(real))
-    return Answer(made.rows, hidden, {"purpose": purpose}, behind=made.behind, masked=True)
+    asked = conversation.fingerprint(real)
+    hidden = conversation.hide(memory, name, made.arrays, rows, asked, _about(real, made, asked), ask.round)
+    return Answer(made.rows, hidden, {"purpose": purpose, "asked": asked}, behind=made.behind, masked=True)
+
+
+def _about(ask: Ask, made: Answer, asked: str) -> list[str]:
+    """What this sum has in common with others that it must not be taken from: at least the ask to the letter.
+
+    Sums of the same rows tell the same numbers however the ask is worded, so of these no two may differ by a few sites
+    unless there is noise in them. Weights change from round to round, and a site may miss one.
+    """
+    if made.releases is not None or rooms.load(ASKED, ask.purpose).LEAVES.moving:
+        return [asked]
+    return [asked, made.quantity or f"{ask.purpose} {' '.join(sorted(made.arrays))}"]

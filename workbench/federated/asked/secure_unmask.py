@@ -17,6 +17,6 @@ LEAVES = Leaves(
 def answer(site, ask: Ask) -> Answer:
     owners, shares = conversation.reveal(
         site.memory.setdefault("secure", {}), str(ask.values["conversation"]),
-        ask.arrays["survivors"].tolist(), ask.arrays["lost"].tolist(),
+        ask.arrays["signers"].tolist(), ask.arrays["signatures"],
     )  # fmt: skip
     return Answer(site.fold.train.height, {"owners": owners, "shares": shares})

@@ -1,4 +1,4 @@
-"""The site's side of one secure sum: what it keeps between the four asks, and what it refuses.
+"""The site's side of one secure sum: what it keeps between the five asks, and what it refuses.
 
 Everything is kept in a mapping of plain values (bytes, text, numbers) that the caller owns, and thrown away once the
 conversation is over. Private keys never leave; a process that dies loses them, and its site is then lost to the sum.
@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.federated.messages import Ask
 from workbench.federated.secure import fixed_point, graph, masks, shares
-from workbench.federated.secure.roster import SIGNATURE, RosterError
+from workbench.federated.secure.roster import SIGNATURE, SURVIVORS, RosterError
 from workbench.federated.site import SiteError
 
 MINIMUM = 3  # survivors of a sum; of two, each knows the other's part
@@ -96,7 +96,8 @@ def deal(
             raise SiteError(f"secure sum: {error} Refused.") from None
     memory["keys seen"] |= set(flat)
     near = graph.neighbours(len(names), degree, conversation)
-    state |= {"names": list(names), "own": own, "keys": everyone, "threshold": threshold, "near": near[own]}
+    state |= {"names": list(names), "own": own, "keys": everyone, "threshold": threshold, "degree": degree}
+    state["near"] = near[own]
     holders = sorted([*near[own], own])
     dealt = [shares.split(state[secret], threshold, len(holders)) for secret in ("seed", "mask")]
     plain = {holder: dealt[0][place] + dealt[1][place] for place, holder in enumerate(holders)}
@@ -141,14 +142,25 @@ def present(memory: Memory, conversation: str, dealers: Sequence[int], sealed: M
 
 
 def hide(
-    memory: Memory, conversation: str, arrays: Mapping[str, np.ndarray], rows: int, asked: str
+    memory: Memory,
+    conversation: str,
+    arrays: Mapping[str, np.ndarray],
+    rows: int,
+    asked: str,
+    about: Sequence[str] = (),
+    round: int = 0,
 ) -> dict[str, np.ndarray]:
     """The answer in fixed point under all its masks: {"<kind> <name>": uint64 (limbs, *shape)}, rows among them.
 
-    ``asked`` is what it answers (``fingerprint``); two sums of the same answers must not differ by a few sites.
+    Parameters
+    ----------
+    asked, round : what it answers (``fingerprint``). Masks of a pair are bound to both, so that those of two sites
+        that were asked different things do not cancel (against Pasquini et al. 2022, "Eluding Secure Aggregation in
+        Federated Learning via Model Inconsistency", CCS)
+    about : what two sums must have in common for one to be taken from the other (``asked`` or broader)
     """
     state = _state(memory, conversation, "dealt", "masked")
-    state["asked"] = asked
+    state |= {"asked": asked, "round": round, "about": list(about) or [asked]}
     sites = len(state["names"])
     try:
         hidden = {
@@ -159,20 +171,17 @@ def hide(
         raise SiteError(f"secure sum: {error}") from None
     masks.blend(hidden, self_key(state["seed"], conversation), 1)
     for j in state["paired"]:
-        masks.blend(hidden, pair_key(state["mask"], state["keys"][j][1], conversation), sign(state["own"], j))
+        key = pair_key(state["mask"], state["keys"][j][1], conversation, asked, round)
+        masks.blend(hidden, key, sign(state["own"], j))
     return hidden
 
 
-def reveal(
-    memory: Memory, conversation: str, survivors: Sequence[int], lost: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the survivors' self-mask seeds and of the lost sites' mask keys; the conversation is over then.
+def agree(memory: Memory, conversation: str, survivors: Sequence[int], lost: Sequence[int]) -> np.ndarray:
+    """This site's signature under the list it is given, uint8 (96,); it signs one list of a sum, whatever comes after.
 
-    Returns
-    -------
-    owners (m,) numbers of the sites whose share is told; shares, uint8 (m, 32)
+    What it signs is remembered as opened: the other sites may open it without this one.
     """
-    state = _state(memory, conversation, "masked", "over")
+    state = _state(memory, conversation, "masked", "signed")
     there, gone = set(survivors), set(lost)
     if there & gone:
         raise SiteError("secure sum: both shares of one site were asked for; that would lay its part open. Refused.")
@@ -183,18 +192,70 @@ def reveal(
     if len(there) < MINIMUM or len(there & set(state["held"])) < state["threshold"]:
         raise SiteError(f"secure sum: {len(there)} survivors are too few to hide one another. Refused.")
     there_named = frozenset(state["names"][i] for i in there)
-    opened = memory.setdefault("opened", {}).setdefault(state["asked"], [])
-    for earlier in opened:
-        if 0 < len(there_named ^ earlier) < APART:
-            raise SiteError(
-                f"secure sum: the same was summed before with a difference of {len(there_named ^ earlier)} site(s) "
-                f"({', '.join(sorted(there_named ^ earlier))}), whose part the two sums would tell. Refused."
-            )
-    opened.append(there_named)
+    for about in state["about"]:
+        for earlier in memory.setdefault("opened", {}).get(about, ()):
+            if 0 < len(there_named ^ earlier) < APART:
+                raise SiteError(
+                    f"secure sum: the same was summed before with a difference of {len(there_named ^ earlier)} site(s) "
+                    f"({', '.join(sorted(there_named ^ earlier))}), whose part the two sums would tell. Refused."
+                )
+    for about in state["about"]:
+        memory["opened"].setdefault(about, set()).add(there_named)
+    state |= {"survivors": sorted(there), "statement": _statement(state, sorted(there), sorted(gone))}
+    roster = memory.get("roster")
+    signature = bytes(SIGNATURE) if roster is None else roster.sign(conversation, state["statement"], SURVIVORS)
+    return _bytes([signature])[0]
+
+
+def reveal(
+    memory: Memory, conversation: str, signers: Sequence[int], signatures: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the survivors' self-mask seeds and of the lost sites' mask keys; the conversation is over then.
+
+    They are those of the list that this site signed, and are told only where more than half of the sites, three at
+    least, signed the very same (Bonawitz et al. 2017, figure 4, round 3).
+
+    Parameters
+    ----------
+    signers, signatures : numbers of the sites that signed a list of survivors; what they signed with, uint8 (m, 96)
+
+    Returns
+    -------
+    owners (m,) numbers of the sites whose share is told; shares, uint8 (m, 32)
+    """
+    state = _state(memory, conversation, "signed", "over")
+    there = set(state["survivors"])
+    if len(set(signers)) < len(signers) or not set(signers) <= there or signatures.shape != (len(signers), SIGNATURE):
+        raise SiteError("secure sum: those who signed the list of survivors are not survivors, each once. Refused.")
+    agree, others = {state["own"]}, list[str]()
+    for i, signature in zip(signers, signatures, strict=True):
+        if i == state["own"]:
+            continue
+        try:
+            if (roster := memory.get("roster")) is not None:
+                roster.check(state["names"][i], conversation, state["statement"], signature.tobytes(), SURVIVORS)
+            agree.add(i)
+        except RosterError:
+            others.append(state["names"][i])
+    if len(agree) < (needed := graph.signatures(len(state["names"]), state["threshold"])):
+        said = f" ({', '.join(sorted(others))} signed another)" if others else ""
+        raise SiteError(
+            f"secure sum: {len(agree)} sites of the {needed} needed signed the list of survivors that this site was "
+            f"given{said}. Refused."
+        )
     owners = sorted(state["held"])
     told = [state["held"][j][:32] if j in there else state["held"][j][32:] for j in owners]
     del memory["conversations"][conversation]
     return np.array(owners, dtype=np.int64), _bytes(told)
+
+
+def _statement(state: Mapping[str, Any], survivors: Sequence[int], lost: Sequence[int]) -> bytes:
+    """SHA-256 of all that the sites must have been told alike: who, with which keys, what was asked, who survived."""
+    told = [
+        state["names"], [[k.hex() for k in pair] for pair in state["keys"]], state["threshold"], state["degree"],
+        state["asked"], state["round"], list(survivors), list(lost),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(told).encode()).digest()
 
 
 def fingerprint(ask: Ask) -> str:
@@ -216,9 +277,9 @@ def self_key(seed: bytes, conversation: str) -> bytes:
     return masks.derived(seed, f"self mask {conversation}")
 
 
-def pair_key(private: bytes, other: bytes, conversation: str) -> bytes:
-    """Key of the mask of two sites, from either one's private mask key and the other's public one."""
-    return masks.agreed(private, other, f"pair mask {conversation}")
+def pair_key(private: bytes, other: bytes, conversation: str, asked: str, round: int) -> bytes:
+    """Key of the mask of two sites, from either one's private mask key and the other's public one, for one ask."""
+    return masks.agreed(private, other, f"pair mask {conversation} {asked} {round}")
 
 
 def _seal_key(state: Mapping[str, Any], conversation: str, other: int) -> bytes:

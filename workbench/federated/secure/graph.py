@@ -41,3 +41,12 @@ def neighbours(sites: int, degree: int, conversation: str) -> list[list[int]]:
 def threshold(degree: int) -> int:
     """Shares that open a secret dealt to ``degree`` neighbours and oneself: more than half of them."""
     return (degree + 1) // 2 + 1
+
+
+def signatures(sites: int, threshold: int) -> int:
+    """Sites that have to sign one list of survivors before it opens: more than half of all, never fewer than three.
+
+    Two lists need this many each, and a site signs one only; so of two lists one at most opens. With c sites on the
+    server's side, which sign both, it takes more than (sites + c) / 2: a higher ``threshold``.
+    """
+    return max(3, sites // 2 + 1, threshold)

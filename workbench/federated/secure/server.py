@@ -105,7 +105,7 @@ class _Total:
         talk = self._keys()
         dealt = self._shares(talk)
         total, there = self._masked(talk, dealt)
-        self._unmask(talk, dealt, there)
+        self._unmask(talk, dealt, there, self._agreed(talk, dealt, there))
         self._open(talk, dealt, there, total)
         sums = {}
         for name, vector in total.items():
@@ -116,7 +116,7 @@ class _Total:
         replies = tuple(Reply(n, ask.purpose, ask.round, values=self.last.get(n, {})) for n in names)
         return sums, Summed(replies, dict(self.lost), together=together)
 
-    # --- the four asks -----------------------------------------------------------------------------------------------
+    # --- the five asks -----------------------------------------------------------------------------------------------
 
     def _keys(self) -> _Talk:
         name = secrets.token_hex(16)
@@ -159,7 +159,14 @@ class _Total:
             OWN + "to": np.array([j for _, j, _ in sent], dtype=np.int64),
             OWN + "sealed": np.stack([row for _, _, row in sent]),
         }
-        replies = self._step("masked", values, arrays, [talk.names[i] for i in sorted(dealt)], _masked_only)
+        asked = site_side.fingerprint(ask)
+
+        def check(reply: Reply) -> None:
+            _masked_only(reply)
+            if reply.values.get("asked") != asked:
+                raise ValueError("it answers something else than was asked")
+
+        replies = self._step("masked", values, arrays, [talk.names[i] for i in sorted(dealt)], check)
         forms = {r.site: tuple(sorted((n, a.shape) for n, a in r.arrays.items())) for r in replies}
         usual = Counter(forms.values()).most_common(1)[0][0]
         for other in [site for site, form in forms.items() if form != usual]:
@@ -172,9 +179,27 @@ class _Total:
                 total[name] += array
         return total, [talk.names.index(r.site) for r in alike]
 
-    def _unmask(self, talk: _Talk, dealt: Mapping[int, Reply], there: Sequence[int]) -> None:
+    def _agreed(self, talk: _Talk, dealt: Mapping[int, Reply], there: Sequence[int]) -> dict[int, np.ndarray]:
+        """Signatures under the list of survivors, by number of the site; TooFewSites where too few signed."""
         gone = sorted(set(dealt) - set(there))
         arrays = {"survivors": np.array(sorted(there), dtype=np.int64), "lost": np.array(gone, dtype=np.int64)}
+
+        def check(reply: Reply) -> None:
+            _like(reply, "signature", (SIGNATURE,))
+
+        replies = self._late("survivors", talk, arrays, there, check)
+        needed = graph.signatures(len(talk.names), talk.threshold)
+        if len(replies) < needed:
+            raise self._failed(f"{len(replies)} of the {needed} signatures needed under the list of survivors came")
+        return {talk.names.index(r.site): r.arrays["signature"] for r in replies}
+
+    def _unmask(
+        self, talk: _Talk, dealt: Mapping[int, Reply], there: Sequence[int], signed: Mapping[int, np.ndarray]
+    ) -> None:
+        arrays = {
+            "signers": np.array(sorted(signed), dtype=np.int64),
+            "signatures": np.stack([signed[i] for i in sorted(signed)]),
+        }
 
         def check(reply: Reply) -> None:
             owners = reply.arrays.get("owners", np.empty(0)).tolist()
@@ -183,13 +208,7 @@ class _Total:
             if owners != [i for i in sorted([*talk.near[me], me]) if i in dealt]:
                 raise ValueError("its shares are not those it holds")
 
-        try:
-            replies = self._step(
-                "unmask", {"conversation": talk.name}, arrays, [talk.names[i] for i in there], check, least=1
-            )
-        finally:
-            late = {talk.names[i] for i in there}
-            self.lost = {k: f"{why} (its part is in the sum)" if k in late else why for k, why in self.lost.items()}
+        replies = self._late("unmask", talk, arrays, sorted(signed), check)
         for reply in replies:
             me = talk.names.index(reply.site)
             for owner, share in zip(reply.arrays["owners"].tolist(), reply.arrays["shares"], strict=True):
@@ -199,6 +218,7 @@ class _Total:
         self, talk: _Talk, dealt: Mapping[int, Reply], there: Sequence[int], total: dict[str, np.ndarray]
     ) -> None:
         """Take the masks off ``total``: of survivors their own, of the lost those the pair's survivor still carries."""
+        asked = site_side.fingerprint(self.asked)
         for i in sorted(dealt):
             near = [j for j in talk.near[i] if j in there]
             if i not in there and not near:
@@ -216,8 +236,24 @@ class _Total:
             if masks.public(secret) != talk.keys[i, 1].tobytes():
                 raise self._failed(f"the shares of {talk.names[i]!r} do not give its mask key; one was wrong")
             for j in near:
-                key = site_side.pair_key(secret, talk.keys[j, 1].tobytes(), talk.name)
+                key = site_side.pair_key(secret, talk.keys[j, 1].tobytes(), talk.name, asked, self.asked.round)
                 masks.blend(total, key, -site_side.sign(j, i))
+
+    def _late(
+        self,
+        step: str,
+        talk: _Talk,
+        arrays: Mapping[str, np.ndarray],
+        of: Sequence[int],
+        check: Callable[[Reply], None],
+    ) -> list[Reply]:
+        """A step after the parts have come: whoever is lost in it is in the sum all the same."""
+        before = set(self.lost)
+        try:
+            return self._step(step, {"conversation": talk.name}, arrays, [talk.names[i] for i in of], check, least=1)
+        finally:
+            for site in set(self.lost) - before:
+                self.lost[site] += " (its part is in the sum)"
 
     # --- one ask -----------------------------------------------------------------------------------------------------
 
@@ -230,7 +266,7 @@ class _Total:
         check: Callable[[Reply], None],
         least: int | None = None,
     ) -> list[Reply]:
-        """Replies by name to one of the four asks; what is missing or malformed is lost from here on."""
+        """Replies by name to one of the five asks; what is missing or malformed is lost from here on."""
         gathered = self.secure.ask(Ask(f"secure_{step}", self.asked.round, arrays, values), of)
         self.lost |= {site: f"{step}: {why}" for site, why in gathered.lost.items()}
         good = []
