@@ -1,4 +1,4 @@
-"""Private trainings carried by Flower: the same numbers as in one process, charged once a message, ended where spent."""
+"""Private trainings carried by Flower: the numbers of one process, charged once a message, ended where spent."""
 
 from __future__ import annotations
 

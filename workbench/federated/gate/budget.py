@@ -105,8 +105,8 @@ class Budget:
             raise PolicyError(
                 f"policy: budget spent: with {entry['purpose']!r} this site would have told epsilon = "
                 f"{then.epsilon:.3g} of the {policy.epsilon:g} it allows (so far {now.epsilon:.3g}) at delta = "
-                f"{policy.delta:g}, unit {then.unit}, by {then.accountant}. Ask for a smaller epsilon, or train without "
-                "this site; it alone may allow more, by epsilon in its policy.toml."
+                f"{policy.delta:g}, unit {then.unit}, by {then.accountant}. Ask for a smaller epsilon, or train "
+                "without this site; it alone may allow more, by epsilon in its policy.toml."
             )
         return {**entry, "epsilon": float(f"{then.epsilon:.6g}"), "delta": policy.delta, "unit": then.unit,
                 "accountant": then.accountant, "allowed": policy.epsilon}  # fmt: skip
