@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import panel as pn
@@ -12,7 +14,7 @@ import pytest
 from tests.dashboards.planted_federations import Store, history
 from tests.widgets.planted import HOSTILE
 from tests.workbench.planted_arms import COSTS, GAINS, LOSES, SITES, predictions
-from widgets._compare.job import Job
+from widgets._compare.job import Desk, Job
 from widgets._parts import unpack
 from widgets.dashboards import pages
 from widgets.dashboards.federation import MARK, FederationPage, page
@@ -148,3 +150,35 @@ def test_recorded_federations_are_found_judged_and_followed() -> None:
     assert ended.status == "FINISHED" and "no federation" in ended.why
     job = Job(lambda _: store.history())
     assert job.wait(30) and len(job.result) == 2
+
+
+def test_nothing_is_watched_before_the_page_has_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that falls between the opening of a page's connection and its first drawing was lost: an empty page."""
+    later: list[Callable[[], None]] = []
+    watched: list[Callable[[], None]] = []
+
+    class Watch:
+        def stop(self) -> None:
+            watched.clear()
+
+    def every(look: Callable[[], None], period: int) -> Watch:
+        watched.append(look)
+        return Watch()
+
+    monkeypatch.setattr(pn.state, "onload", later.append)
+    monkeypatch.setattr(pn.state, "add_periodic_callback", every)
+    free = threading.Event()
+    ended: list[Job] = []
+    desk = Desk()
+    desk.start(lambda _: free.wait(10), ended.append, lambda _: None, patience=0.0)
+    assert len(later) == 1 and not watched
+    later[0]()
+    assert len(watched) == 1 and not ended
+    free.set()
+    assert desk.job is not None and desk.job.wait(10)
+    watched[0]()
+    assert len(ended) == 1 and not watched
+    desk.start(lambda _: free.wait(10) and time.sleep(0.2), ended.append, lambda _: None, patience=0.0)
+    desk.stop()
+    later[1]()
+    assert not watched, "what was stopped before the page had loaded stays so"

@@ -87,7 +87,11 @@ class Desk:
             else:
                 going(job)
 
-        self._watch = pn.state.add_periodic_callback(look, period=LOOK_MS)
+        def watch() -> None:
+            if job is self.job:
+                self._watch = pn.state.add_periodic_callback(look, period=LOOK_MS)
+
+        pn.state.onload(watch)  # what changes while a page's connection still opens may never reach the browser
 
     def stop(self) -> None:
         """Listen no longer; the thread ends by itself."""

@@ -165,7 +165,8 @@ class FederationPage(pn.viewable.Viewer):
         ids = {i: label for label, i in self._named.items()}
         told, wanted, asked = "", "", self._asked
         if asked:
-            names = {n: i for n, i in self.runs.reverse().select("name", "run_id").iter_rows() if n}
+            newest = self.runs.reverse()  # of an experiment that ran often, the last one
+            names = {n: i for c in ("experiment", "name") for n, i in newest.select(c, "run_id").iter_rows() if n}
             found = names.get(asked) or next((i for i in ids if i.startswith(asked)), None)
             wanted = ids.get(found or "", "")
             if not wanted:
@@ -242,6 +243,10 @@ class FederationPage(pn.viewable.Viewer):
             self._room.objects = [_mirror.in_panel(self.board, margin=(4, 10))]
         self._csv.visible = found.value is not None
         if training and pn.state.curdoc is not None:
+            pn.state.onload(self._follow)
+
+    def _follow(self) -> None:
+        if self._watch is None:
             self._watch = pn.state.add_periodic_callback(self.look, period=LOOK_AGAIN_MS)
 
     def _unwatch(self) -> None:
