@@ -65,7 +65,9 @@ def test_check_tells_who_would_hold_what_and_trains_nothing(file: str, capsys: p
         (["simulat"], 2, "unknown word 'simulat'. Did you mean 'simulate'"),
         (["simulate"], 2, "required: experiment"),
         (["simulate", "FILE", "--workers", "two"], 2, "invalid int value"),
-        (["simulate", "FILE", "--json", "/no/such/rows.json"], 2, "there is no such folder"),
+        (["simulate", "FILE", "--json", "/no/such/rows.json"], 2, "there is no folder '/no/such'"),
+        (["simulate", "FILE", "--json", "/"], 2, "it is a folder; name a file"),
+        (["simulate", "FILE", "--workers", "3"], 2, "--workers 3 does nothing with --engine flower"),
         (["simulate", "/no/such.toml"], 1, "there is no such file"),
         (["simulate", "FILE"], 1, "synthetic"),  # no such study
         (["simulate", "BAD"], 1, "unknown key 'rnadom'. Did you mean 'random'"),

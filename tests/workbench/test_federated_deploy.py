@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +109,10 @@ def test_commands_say_what_is_wrong_in_one_line(made, tmp_path, capsys):
     told = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in told] == ["workbench federate serve", "workbench federate join"]
     assert deploy_command.main(["join", "s"]) == 2
-    assert deploy_command.main(["join", "s", "--config", str(made / "sites/a/site.toml"), "--check"]) == 0
+    assert deploy_command.main(["join", "s", "--config", str(made / "sites/a/site.toml"), "--check"]) == 1
     mark = keys.allowed(made / "allowed.txt")[0].fingerprint
-    assert mark in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert mark in told.out and "no study 's'" in told.err
     assert deploy_command.main(["join", "nothing", "--config", str(made / "sites/a/site.toml")]) == 1
     assert "nothing" in capsys.readouterr().err
 
@@ -134,6 +136,10 @@ least = {least}
         ({"only": ""}, "only = \\[0\\]"),
         ({"least": 3}, "3 sites are needed.*lets in 2"),
         ({"more": "[federation.sites]\nrandom = 5"}, "here sites bring their own"),
+        ({"more": "[federation.policy]\nminimum_rows = 5"}, "each site has a policy of its own"),
+        ({"more": '[federation.faults]\na = { fault = "nan" }'}, "planted in a rehearsal"),
+        ({"more": "gated = true"}, "every real site has its gate"),
+        ({"more": 'arms = ["alone"]'}, "the server has no rows to train them on"),
     ],
 )
 def test_a_federation_that_real_sites_cannot_have_is_refused_before_it_listens(made, tmp_path, given, said):
@@ -273,3 +279,66 @@ def test_the_predictor_a_site_keeps_is_the_one_that_was_sent(tmp_path: Path) -> 
     site = node.Node("127.0.0.1:1", None, None, {}, model=tmp_path / "model", say=lambda text: None)  # type: ignore[arg-type]
     assert site._ended(content) == "trained"
     np.testing.assert_array_equal(load_file(tmp_path / "model" / "arrays.safetensors")["weights"], sent)
+
+
+# --- what would fail in the middle is told at the start --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--sites", "1"], "2 to 1000 sites; found 1"),
+        (["--sites", "2", "--port", "99999"], "from 1 to 65535"),
+        (["--sites", "2", "--days", "0"], "at least 1 day"),
+        (["--sites", "a", "../b"], "cannot be a site's name"),
+        (["--sites", "a", "a"], "named twice"),
+        (["--sites", "2", "--own", "c"], "give one of them"),
+        ([], "say how many sites"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused_and_nothing_is_written(tmp_path, capsys, argv, said):
+    pytest.importorskip("cryptography")
+    assert deploy_command.main(["keys", str(tmp_path / "k"), *argv]) == 1
+    assert said in capsys.readouterr().err and not (tmp_path / "k").exists()
+
+
+def test_keys_made_anew_keep_what_people_wrote_and_say_so(tmp_path, capsys):
+    pytest.importorskip("cryptography")
+    assert deploy_command.main(["keys", str(tmp_path), "--sites", "a", "b"]) == 0
+    (tmp_path / "server.toml").write_text("# mine\n")
+    capsys.readouterr()
+    assert deploy_command.main(["keys", str(tmp_path), "--sites", "a", "b", "--force"]) == 0
+    assert f"kept    {tmp_path / 'server.toml'}" in capsys.readouterr().out
+    assert (tmp_path / "server.toml").read_text() == "# mine\n"
+
+
+def test_the_federation_file_that_keys_makes_can_be_served(made, tmp_path, capsys):
+    assert deploy_command.main(["serve", str(made / "server.toml"), "--check"]) == 0
+    assert "ridge by ridge, at least 2 of 2 sites" in capsys.readouterr().out
+    three = tmp_path / "three"
+    assert deploy_command.main(["keys", str(three), "--sites", "3"]) == 0
+    federation, allowed = deploy.read_federation(deploy.read_serving(three / "server.toml"))
+    assert federation.secure and federation.least == len(allowed) == 3
+
+
+def test_a_certificate_of_another_key_is_named(made, tmp_path):
+    assert deploy_command.main(["keys", str(tmp_path / "o"), "--sites", "a", "b"]) == 0
+    text = (made / "server.toml").read_text()
+    for name, at in (("server.crt", tmp_path / "o"), ("server.key", made), ("allowed.txt", made)):
+        text = text.replace(f'"{name}"', f'"{at / name}"')
+    (tmp_path / "server.toml").write_text(text)
+    with pytest.raises(deploy.DeployError, match=r"is not the certificate of .*server.key"):
+        deploy.read_serving(tmp_path / "server.toml")
+
+
+def test_a_site_whose_book_cannot_be_written_or_does_not_hold_does_not_join(made, tmp_path):
+    site = deploy.read_joining(made / "sites/a/site.toml")
+    deploy.writable(site)
+    assert not site.ledger.exists()  # a look leaves nothing
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(deploy.DeployError, match="cannot be written there"):
+        deploy.writable(replace(site, ledger=tmp_path / "file" / "ledger"))
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "ledger.jsonl").write_text("{}\n")
+    with pytest.raises(deploy.DeployError, match=r"does not hold \(line 1 is no entry.*--verify"):
+        deploy.writable(replace(site, ledger=tmp_path / "ledger"))

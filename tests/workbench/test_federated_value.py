@@ -249,7 +249,7 @@ def test_the_verb_prints_verdicts_and_writes_json(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().out
     assert "=> JOIN: normalised Pearson rises by 0.213" in said and "=> DO NOT JOIN: RMSE rises by 0.266" in said
     assert "epsilon spent 2.5; at delta 1e-05" in said and "! negative transfer: RMSE\n" in said
-    assert "not measured: training rows, epsilon spent, bytes sent, messages, rounds, refused by its policy" in said
+    assert "not measured: training rows, epsilon spent, bytes sent, messages, rounds, answers" in said
     told = json.loads(out.read_text())
     verdicts = {r["site"]: r["verdict"] for r in told if r["table"] == "verdicts"}
     assert verdicts[GAINS] == "join" and len(verdicts) == 5

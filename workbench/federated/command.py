@@ -1,6 +1,7 @@
 """``workbench federate``: rehearse a federation, serve one, join one, and see what it was worth and what left.
 
 simulate EXPERIMENT    sites that are parts of one study, on this machine
+keys DIR               keys, certificates, and the files that serve and join read
 serve CONFIG           the server of sites elsewhere
 join STUDY             one site, with its own study, policy and ledger
 attack RUN             what attackers learn from it: who was trained on, one person's values, what a site is like
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.federated import output
 from workbench.text import nearest
 
 if TYPE_CHECKING:
@@ -51,8 +53,11 @@ def main(argv: list[str]) -> int:
         do = getattr(importlib.import_module(module), function)
         return int(do([word, *rest] if module in ONE else rest) or 0)
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; the same command goes on after the last round that was kept.\n")
+        after = {"simulate": "round that was kept", "attack": "model that was trained"}.get(word)
+        sys.stderr.write(f"\nstopped; the same command goes on after the last {after}.\n" if after else "\nstopped.\n")
         return 1
+    except BrokenPipeError:  # whoever read it has enough; the verb's own answer to that
+        raise
     except _refusals() as error:
         words = error.args[0] if isinstance(error, KeyError) and error.args else error
         sys.stderr.write(f"workbench federate {word}: {words}\n")
@@ -84,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", default="flower",
         help="flower (its simulation engine, sites in this process), ray (in Ray's workers) or inline (without it)",
     )  # fmt: skip
-    p.add_argument("--workers", type=int, default=2, help="Ray's workers (default 2)")
+    p.add_argument("--workers", type=int, help="Ray's workers, with --engine ray (default 2)")
     p.add_argument("--check", action="store_true", help="read the file, deal out the sites, train nothing")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the score rows to this file")
     return p
@@ -96,8 +101,11 @@ def simulate(argv: list[str]) -> int:
         given = _parser().parse_args(argv)
     except SystemExit as e:
         return 2 if e.code else 0
-    if given.json and not given.json.parent.is_dir():  # said before the work, not after
-        sys.stderr.write(f"workbench federate simulate: --json {given.json}: there is no such folder. Make it first.\n")
+    wrong = output.complaint("--json", given.json)  # said before the work, not after
+    if given.workers is not None and given.engine != "ray":
+        wrong = f"--workers {given.workers} does nothing with --engine {given.engine}; it is of --engine ray."
+    if wrong:
+        sys.stderr.write(f"workbench federate simulate: {wrong}\n")
         return 2
     from workbench.federated import spec
 
@@ -105,13 +113,15 @@ def simulate(argv: list[str]) -> int:
     if given.check:
         return _check(federation)
     from workbench import runs, summary
+    from workbench.federated.simulation.simulate import WORKERS
     from workbench.federated.simulation.simulate import simulate as go
     from workbench.federated.watched import checked
 
     if swept := runs.sweep():
         sys.stderr.write(f"{swept} runs of ended processes were marked KILLED\n")
-    run = go(federation, given.engine, workers=given.workers, say=_progress)
-    sys.stderr.write("\n")
+    workers = WORKERS if given.workers is None else given.workers
+    run = go(federation, given.engine, workers=workers, say=_Progress())
+    sys.stderr.write("\n" * sys.stderr.isatty())
     print(summary.table(run))
     print("\n" + _by_site(run))
     for line in checked(run.table("FEDERATION_ROUNDS")):
@@ -120,7 +130,7 @@ def simulate(argv: list[str]) -> int:
     if given.json:
         import json
 
-        given.json.write_text(json.dumps(run.metrics.to_dicts(), indent=1, default=str), encoding="utf-8")
+        output.write(given.json, json.dumps(run.metrics.to_dicts(), indent=1, default=str))
     return 0
 
 
@@ -154,9 +164,17 @@ def _by_site(run) -> str:
     return "\n".join(lines)
 
 
-def _progress(done: float, what: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done:4.0%} {what[:90]:<90}")
-        sys.stderr.flush()
-    else:
-        sys.stderr.write(f"{done:4.0%} {what}\n")
+class _Progress:
+    """Share done, what is going on, and the time left: on one line of a terminal, else a line a stage or twentieth."""
+
+    def __init__(self) -> None:
+        self.left, self.last = output.TimeLeft(), ("", -1.0)
+
+    def __call__(self, done: float, what: str) -> None:
+        line = f"{done:4.0%} {what}{self.left(done)}"
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{line[:118]:<118}")
+            sys.stderr.flush()
+        elif what.split(",")[0].split(" of ")[0] != self.last[0] or done >= min(self.last[1] + 0.05, 1.0):
+            sys.stderr.write(f"{line}\n")
+            self.last = (what.split(",")[0].split(" of ")[0], done)

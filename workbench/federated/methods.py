@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from workbench.federated.messages import Ask, Value
+from workbench.federated.settings import typed
 from workbench.federated.sites import Sites, enough
 from workbench.federated.state import State
 from workbench.text import nearest
@@ -34,11 +35,12 @@ class MethodError(ValueError):
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train together: for which predictors, by which function, with which settings."""
+    """One way to train together: for which predictors, by which function, with which settings; has it rounds?"""
 
     predictors: tuple[str, ...]
     fit: Fit
     settings: Callable[[], Mapping[str, Any]] = dict
+    rounds: bool = True
 
 
 def _means(sites: Sites, settings: Mapping[str, Any], state: State | None, keep: Keep | None, say: Say | None) -> Any:
@@ -150,12 +152,21 @@ def _pretraining_settings() -> Mapping[str, Any]:
 
 
 ROBUST = {"rule": "", "bad": 0, "mix": False}  # see ``robust.make``; the server then sees each site's change
-TOLD = ("predictor", "parameters", "rounds", "least", "seed", "endpoint", "modality")  # said elsewhere in the file
+ELSEWHERE = {
+    "predictor": 'predictors = ["{}"] at the top',
+    "parameters": "[parameters.{}]",
+    "rounds": "rounds in [federation]",
+    "least": "least in [federation]",
+    "seed": "seed at the top",
+    "endpoint": "endpoint at the top",
+    "modality": "modality in [parameters.{}]",
+}
+TOLD = tuple(ELSEWHERE)
 
 METHODS: dict[str, Method] = {
-    "means": Method(("drug_mean", "global_mean"), _means, lambda: {"modality": "expression"}),
-    "ridge": Method(("ridge",), _ridge, _ridge_settings),
-    "private_ridge": Method(("ridge",), _private_ridge, _private_ridge_settings),
+    "means": Method(("drug_mean", "global_mean"), _means, lambda: {"modality": "expression"}, rounds=False),
+    "ridge": Method(("ridge",), _ridge, _ridge_settings, rounds=False),
+    "private_ridge": Method(("ridge",), _private_ridge, _private_ridge_settings, rounds=False),
     "network": Method(("drug_response",), _network, _network_settings),
     "pretraining": Method(("drug_response",), _pretraining, _pretraining_settings),
 }
@@ -186,15 +197,20 @@ def of(predictor: str) -> str:
 
 
 def check(method: str, predictor: str, settings: Mapping[str, Any], where: str) -> None:
-    """Raise MethodError where the method does not train ``predictor`` or knows no such setting."""
+    """Raise MethodError where the method does not train ``predictor`` or knows no such setting.
+
+    SettingError where a value has another type than the setting's.
+    """
     entry = METHODS[method]
     if predictor not in entry.predictors:
         of(predictor)
         raise MethodError(f"{where}: method {method!r} trains {', '.join(entry.predictors)}; found {predictor!r}.")
-    known = list(entry.settings())
+    usual = entry.settings()
     for key in settings:
-        if key not in known:
+        if key not in usual:
+            said = f" It is said elsewhere: {ELSEWHERE[key].format(predictor)}." if key in ELSEWHERE else ""
             raise MethodError(
-                f"{where}: method {method!r} has no setting {key!r}.{nearest(key, known)} "
-                f"It has: {', '.join(known) or 'none'}."
+                f"{where}: method {method!r} has no setting {key!r}.{said or nearest(key, usual)} "
+                f"It has: {', '.join(usual) or 'none'}."
             )
+    typed(f"{where}: [federation.settings]", usual, settings)

@@ -67,7 +67,8 @@ def sort(ask: Ask, replies: Sequence[Reply], lost: Mapping[str, str] | None = No
 def enough(ask: Ask, gathered: Gathered, least: int) -> None:
     """Raise TooFewSites where fewer than ``least`` answered."""
     if len(gathered.replies) < least:
-        why = "; ".join(f"{site}: {reason}" for site, reason in sorted(gathered.lost.items())) or "none was there"
+        lost = [f"{site}: {reason.rstrip('.')}" for site, reason in sorted(gathered.lost.items())]
+        why = "; ".join(lost) or "no other was there"
         raise TooFewSites(
             f"{ask.purpose!r}, round {ask.round}: {len(gathered.replies)} of the {least} sites needed answered ({why})."
         )
@@ -91,5 +92,8 @@ def add(ask: Ask, gathered: Gathered) -> dict[str, np.ndarray]:
             wide = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
             if name in total and total[name].shape != wide.shape:
                 raise ValueError(f"{reply.site!r} sent {name!r} of shape {wide.shape}, others {total[name].shape}.")
-            total[name] = total[name] + wide if name in total else wide
+            if name in total:
+                total[name] += wide  # a copy of its own: ``astype`` makes one
+            else:
+                total[name] = wide
     return total

@@ -170,17 +170,25 @@ def _simulated(federation: spec.Federation, number: int, node: Mapping[str, Any]
     return _site(federation, fold, name, dealt[name])
 
 
-def _site(federation: spec.Federation, fold: Fold, name: str, subjects: list[str]) -> Site:
+def _site(federation: spec.Federation, fold: Fold, name: str, subjects: list[str]) -> Any:
+    """A simulated site, with the fault that the federation's file plants in it."""
     made = Site(name, sharing.local(fold, subjects), policies.of(federation.policy))
     made.unlabelled = free(federation, fold.number).get(name, ())
     if federation.gated:
         from workbench.federated.gate import outgoing as gate
 
         made.outgoing = gate.steps(book(federation, fold.number, name))
-    elif made.policy.epsilon:  # a budget binds without books too
+    elif made.policy.epsilon:  # a budget binds without books too, and through a kill
         from workbench.federated.gate.budget import Budget
+        from workbench.federated.gate.ledger import Ledger
+        from workbench.federated.gate.outgoing import BOOK, KEY
 
-        made.outgoing = [Budget()]
+        place = budgets(federation, fold.number) / slug(name)
+        made.outgoing = [Budget(Ledger(place / BOOK), place / KEY)]
+    if name in federation.faults:
+        from workbench.federated.robust import planted
+
+        return planted.spoilt(made, federation.faults[name])
     return made
 
 
@@ -203,6 +211,11 @@ def book(federation: spec.Federation, number: int, site: str) -> Path:
     """Folder of a simulated site's ledger, in the home; another plan has books of its own, as another site would."""
     plan = hashlib.sha256(json.dumps(federation.plain(), sort_keys=True).encode()).hexdigest()[:8]
     return home.home() / "federations" / f"{slug(federation.name)} {plan}" / f"fold {number}" / slug(site)
+
+
+def budgets(federation: spec.Federation, number: int) -> Path:
+    """Folder of what simulated sites without a gate have charged, while their training lasts; then it goes."""
+    return book(federation, number, "budgets").with_name("budgets of a training")
 
 
 def slug(name: str) -> str:

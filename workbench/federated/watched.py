@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from workbench import tables
+from workbench.federated.gate import ledger
 from workbench.federated.messages import Ask, Gathered
 from workbench.federated.robust.updates import Noted
 from workbench.federated.sites import Sites
@@ -20,7 +21,10 @@ DROPPED, FLAGGED = "dropped", "flagged"
 
 @dataclass(frozen=True)
 class Exchange:
-    """One ask and what came of it: seconds, bytes and figures by site, and the lost ones with their reasons."""
+    """One ask and what came of it: seconds, bytes and figures by site, and the lost ones with their reasons.
+
+    ``heads``: {site: newest hash of its book when it answered}, of sites that keep one (``gate.ledger``).
+    """
 
     purpose: str
     round: int
@@ -29,6 +33,7 @@ class Exchange:
     nbytes: dict[str, int]
     figures: dict[str, dict[str, float]]
     lost: dict[str, str]
+    heads: dict[str, str] = field(default_factory=dict)
 
 
 class Watched:
@@ -67,6 +72,10 @@ class Watched:
         """Time between asks and their answers, in all [s]."""
         return sum(e.seconds for e in self.exchanges)
 
+    def heads(self) -> dict[str, str]:
+        """{site: newest hash of its book}: with it the site, or whoever asks, finds a book that was cut short."""
+        return {site: head for e in self.exchanges for site, head in e.heads.items()}
+
     def rounds(self) -> pl.DataFrame:
         """``tables.FEDERATION_ROUNDS``: one row an exchange and site (its name is the purpose), one a figure.
 
@@ -99,6 +108,7 @@ class Watched:
         exchange = Exchange(
             ask.purpose, ask.round, seconds, sum(a.nbytes for a in ask.arrays.values()),
             {r.site: r.nbytes for r in gathered.replies}, figures, dict(gathered.lost),
+            {site: head for site, head in ledger.heads(gathered).items() if len(head) == 64},
         )  # fmt: skip
         self.exchanges.append(exchange)
         if self.heard is not None:

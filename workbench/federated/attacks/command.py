@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from workbench import home
-from workbench.federated import spec
+from workbench.federated import output, spec
 from workbench.federated.attacks import battery, figures
 from workbench.federated.attacks.figures import Figure
 from workbench.federated.state import StateFile, keeper
@@ -35,9 +34,9 @@ def main(argv: list[str]) -> int:
             parser.error(f"--shadows {given.shadows}: shadow models come in pairs, at least 4 of them.")
         if given.sites < 20:
             parser.error(f"--sites {given.sites}: fewer than 20 shadow sites tell nothing.")
-        for path in (given.json, given.out):
-            if path is not None and not path.parent.is_dir():
-                parser.error(f"{path}: there is no folder {str(path.parent)!r}. Make it first.")
+        for flag, path in (("--json", given.json), ("--out", given.out)):
+            if wrong := output.complaint(flag, path):
+                parser.error(wrong)
     except SystemExit as e:
         return 2 if e.code else 0
     federation, run = found(given.source)
@@ -52,7 +51,7 @@ def main(argv: list[str]) -> int:
     if given.out is not None:
         table.write_parquet(given.out)
     if given.json is not None:
-        given.json.write_text(json.dumps(table.to_dicts(), indent=1, allow_nan=False), encoding="utf-8")
+        output.write(given.json, json.dumps(table.to_dicts(), indent=1, allow_nan=False))
     if run is None:
         sys.stdout.write(
             "\nnot recorded: this federation has no finished run; `workbench federate simulate` makes one.\n"
@@ -175,7 +174,11 @@ def text(name: str, table: pl.DataFrame, notes: Sequence[str] = ()) -> str:
         for r in own.iter_rows(named=True):
             ends = "" if r["low"] is None else f"{r['low']:.3f} to {r['high']:.3f}"
             works = "!" if r["low"] is not None and r["low"] > r["chance"] else " "
-            whose = f"{works} {str(r['attack'])[:43]:<44}{str(r['site'] or 'all')[:13]:<14}"
+            name = str(r["attack"])
+            if len(name) > 43:  # on a line of its own: two kinds of site are told in full
+                lines.append(f"{works} {name}")
+                works, name = " ", ""
+            whose = f"{works} {name:<44}{str(r['site'] or 'all')[:13]:<14}"
             lines.append(f"{whose}{r['figure']:<17}{r['value']:>6.3f}  {ends:<17}{r['chance']:>6.3f}{r['n']:>7,}")
     lines += ["", "! above what somebody reaches who knows nothing, interval included"]
     for note in notes:
@@ -184,17 +187,12 @@ def text(name: str, table: pl.DataFrame, notes: Sequence[str] = ()) -> str:
 
 
 class _Progress:
-    """Share done and minutes left, on the terminal."""
+    """Share done and time left, on the terminal."""
 
     def __init__(self) -> None:
-        self.first: tuple[float, float] | None = None
+        self.left = output.TimeLeft()
 
     def __call__(self, done: float, what: str) -> None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first = (now, done)
-        start, begun = self.first
-        left = "" if done <= begun else f", about {(now - start) * (1 - done) / (done - begun) / 60:.1f} min left"
-        end = "\r" if sys.stderr.isatty() else "\n"
-        sys.stderr.write(f"{done:4.0%} {what}{left}{'':20}{end}")
+        line = f"{done:4.0%} {what}{self.left(done)}"
+        sys.stderr.write(f"{line:<80}\r" if sys.stderr.isatty() else f"{line}\n")
         sys.stderr.flush()

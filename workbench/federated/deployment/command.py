@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from workbench.federated import output
+
 SERVER = """\
 # The server of a federation. `workbench federate serve` reads this file; paths are relative to it.
 experiment = "federation.toml"       # what is trained: an experiment with a table [federation]
@@ -17,6 +19,18 @@ host = "{host}"                  # another address must be named; 0.0.0.0 listen
 port = {port}
 wait_s = 3600                        # longest wait for the least number of sites
 settle_s = 60                        # how long to wait for more of them
+"""
+FEDERATION = """\
+# What is trained together. The server reads it and tells each site; the sites open studies of their own.
+name = "federation"                  # the run's name
+study = "-"                          # each site has its own
+endpoint = "ln_ic50"                 # the measured quantity, as the sites' studies call it
+split = "unseen subject"             # which of its subjects a site keeps for testing
+only = [0]                           # the one fold that is trained
+predictors = ["ridge"]               # or drug_response, drug_mean, global_mean
+[federation]
+least = {least}                            # fewest sites a sum may rest on; with fewer it stops
+secure = {secure}                        # true, from three sites on: the server sees nothing but sums
 """
 SITE = """\
 # A site of a federation. `workbench federate join STUDY --config` reads this file; paths are relative to it.
@@ -41,6 +55,9 @@ alone = {alone}                      # true: numbers may leave that the server n
 """
 
 
+MOST = 1000  # sites that keys are made for at once
+
+
 def main(argv: list[str]) -> int:
     """``argv`` begins with keys, serve or join; exit status 0 done, 1 it cannot be done, 2 bad usage, 143 ended."""
     parser = _parser()
@@ -54,11 +71,14 @@ def main(argv: list[str]) -> int:
     try:
         return int(args.do(args) or 0)
     except Stopped as signal:
-        _say(f"ended by {signal}.")
+        on = "; the same command goes on after the last round that was kept" if args.word == "serve" else ""
+        _say(f"ended by {signal}{on}.")
         return 143
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on after the last round that was kept.")
+        _say("stopped.")
         return 1
+    except BrokenPipeError:
+        raise
     except (ValueError, LookupError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("WORKBENCH_DEBUG"):
             raise
@@ -90,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     j.add_argument("study", help="name or folder of the site's study")
     j.add_argument("--config", type=Path, required=True, help="site.toml, as `workbench federate keys` makes it")
     j.add_argument(
-        "--check", action="store_true", help="read the files, check key, certificate and policy, call nobody"
+        "--check", action="store_true", help="read the files, check study, key, certificate and policy, call nobody"
     )
     j.set_defaults(do=_join)
     return parser
@@ -99,6 +119,12 @@ def _parser() -> argparse.ArgumentParser:
 def _keys(args: argparse.Namespace) -> int:
     from workbench.federated import keys
 
+    if sum(map(bool, (args.own, args.renew, args.sites))) > 1:
+        raise keys.KeysError("--sites, --own and --renew do different things; give one of them.")
+    if not 0 < args.port < 65536:
+        raise keys.KeysError(f"--port {args.port}: a port is a number from 1 to 65535.")
+    if args.folder.exists() and not args.folder.is_dir():
+        raise keys.KeysError(f"{args.folder} is a file; DIR is a folder, made where there is none.")
     if args.own:
         line = keys.own(args.folder / "site.key", args.own, args.force)
         _site(args.folder, args.own, args.host[0] if args.host else "127.0.0.1", args.port)
@@ -115,11 +141,17 @@ def _keys(args: argparse.Namespace) -> int:
         raise keys.KeysError("say how many sites, or their names: --sites 3, or --sites hospital-a hospital-b")
     first = args.sites[0]
     names = [f"site-{i + 1}" for i in range(int(first))] if len(args.sites) == 1 and first.isdigit() else args.sites
+    if not 2 <= len(names) <= MOST:
+        raise keys.KeysError(
+            f"a federation has 2 to {MOST} sites; found {len(names)}: --sites 3, or --sites NAME NAME ..."
+        )
     keys.make(args.folder, names, args.host, args.days, args.force)
     until = keys.check_certificate(args.folder / "server.crt")
     host, hosts = args.host[0] if args.host else "127.0.0.1", [*args.host, "127.0.0.1", "localhost"]
     text = SERVER.format(until=f"{until:%Y-%m-%d}", hosts=", ".join(dict.fromkeys(hosts)), host=host, port=args.port)
+    least, secure = min(len(names), 3), str(len(names) >= 3).lower()
     _new(args.folder / "server.toml", text)
+    _new(args.folder / "federation.toml", FEDERATION.format(least=least, secure=secure))
     for name in names:
         _site(args.folder / "sites" / name, name, host, args.port)
     print(f"server  {args.folder / 'server.toml'}; its certificate holds until {until:%Y-%m-%d}")
@@ -128,6 +160,9 @@ def _keys(args: argparse.Namespace) -> int:
             f"site    {args.folder / 'sites' / name}: goes to {name!r} by a way nobody else reads, then away from here"
         )
     print("A site that makes its key itself is safer: workbench federate keys DIR --own NAME")
+    print(f"What is trained stands in {args.folder / 'federation.toml'}. Then, at the server and at each site:")
+    print(f"  workbench federate serve {args.folder / 'server.toml'}")
+    print("  workbench federate join STUDY --config site.toml")
     return 0
 
 
@@ -148,10 +183,12 @@ def _policy() -> str:
 
 
 def _new(path: Path, text: str) -> None:
-    """Write a file a person edits, unless it is there: their words are not overwritten."""
+    """Write a file a person edits, unless it is there: their words are not overwritten, and it is said."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.write_text(text, encoding="utf-8")
+        output.write(path, text)
+    elif path.read_text(encoding="utf-8") != text:
+        print(f"kept    {path}: it was there; see that host, port and names in it are still right")
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -161,15 +198,18 @@ def _serve(args: argparse.Namespace) -> int:
     if args.check:
         _check_serving(args.config, serving)
         return 0
-    run = deploy.serve(serving, _say)
+    from workbench.federated.processes import told_to_end
+
+    with told_to_end():
+        run = deploy.serve(serving, _say)
     print(f"run {run.run_id}: {run.status}")
     return 0
 
 
 def _check_serving(path: Path, serving) -> None:
-    from workbench.federated import keys, spec
+    from workbench.federated.deployment import deploy
 
-    federation, allowed = spec.read(serving.experiment), keys.allowed(serving.allowed)
+    federation, allowed = deploy.read_federation(serving)
     print(f"{path}: {federation.predictor} by {federation.method}, at least {federation.least} of {len(allowed)} sites")
     for site in allowed:
         print(f"  {site.name:<24} {site.fingerprint}")
@@ -182,8 +222,16 @@ def _join(args: argparse.Namespace) -> int:
 
     joining = deploy.read_joining(args.config)
     if args.check:
+        from workbench.federated import policy
+        from workbench.study import Study, find
+
         key = keys.fingerprint(keys.public_pem(keys.private(joining.key)))
         print(f"{args.config}: site {joining.name!r}, key {key}, server {joining.server}")
+        study, own = Study.open(find(args.study)), policy.read(joining.policy)
+        deploy.writable(joining)
+        told = "nothing, neither sums nor anything else" if not own.allowed else ", ".join(own.allowed)
+        print(f"study {study.name!r}: {study.outcomes.height:,} rows of {study.subjects.height:,} subjects")
+        print(f"policy {joining.policy}: answers {told}")
         return 0
     with told_to_end():
         _say(deploy.join(joining, args.study, _say))

@@ -29,6 +29,14 @@ Say = Callable[[str], None]
 T = TypeVar("T")
 
 
+NOT_THE_SERVERS = {  # of a federation file, and of a rehearsal on one machine alone
+    "policy": "each site has a policy of its own",
+    "faults": "they are planted in a rehearsal, `workbench federate simulate`",
+    "arms": "the server has no rows to train them on; a site compares at home, or rehearse with simulate",
+    "gated": "every real site has its gate",
+}
+
+
 class DeployError(ValueError):
     """A file for serving or joining says something that cannot be done; names the key and what to write."""
 
@@ -109,7 +117,26 @@ def read_serving(path: Path | str) -> Serving:
     assert found.certificate is not None and found.key is not None
     keys.private(found.key)
     keys.check_certificate(found.certificate, found.host if _named(found.host) else None)
+    _belong(found.certificate, found.key)
     return found
+
+
+def read_federation(serving: Serving) -> tuple[Federation, list[keys.Allowed]]:
+    """What is trained, and the sites let in; DeployError where the file says what is not the server's to say."""
+    from workbench.federated import spec
+
+    federation, allowed = spec.read(serving.experiment), keys.allowed(serving.allowed)
+    where, numbers = serving.experiment, federation.experiment.numbers
+    if len(numbers) != 1:
+        raise DeployError(f"{where}: sites train one model: only = [0]. Found {len(numbers)} folds.")
+    if federation.sites:
+        raise DeployError(f"{where}: [federation.sites] deals out one study; here sites bring their own.")
+    for key, why in NOT_THE_SERVERS.items():
+        if getattr(federation, key):
+            raise DeployError(f"{where}: {key} in [federation] does nothing here: {why}. Leave it out.")
+    if federation.least > len(allowed):
+        raise DeployError(f"{federation.least} sites are needed, and {serving.allowed} lets in {len(allowed)}.")
+    return federation, allowed
 
 
 def read_joining(path: Path | str) -> Joining:
@@ -150,20 +177,13 @@ def serve(serving: Serving, say: Say = print, listening: Callable[[Link], None] 
     TooFewSites
         Fewer than ``least`` sites came, or stayed.
     """
-    from workbench.federated import spec, task
+    from workbench.federated import task
     from workbench.federated.deployment import served as _served
     from workbench.federated.server_app import FlowerSites
 
-    federation, allowed = spec.read(serving.experiment), keys.allowed(serving.allowed)
-    numbers = federation.experiment.numbers
-    if len(numbers) != 1:
-        raise DeployError(f"{serving.experiment}: sites train one model: only = [0]. Found {len(numbers)} folds.")
-    if federation.sites:
-        raise DeployError(f"{serving.experiment}: [federation.sites] deals out one study; here sites bring their own.")
-    if federation.least > len(allowed):
-        raise DeployError(f"{federation.least} sites are needed, and {serving.allowed} lets in {len(allowed)}.")
+    federation, allowed = read_federation(serving)
     certificate, key = (None, None) if serving.insecure else (serving.certificate, serving.key)
-    config = task.run_config(federation, numbers[0])
+    config = task.run_config(federation, federation.experiment.numbers[0])
     link = Link(serving.host, serving.port, allowed, config, certificate, key, say, serving.silence_s)
     with link:
         say(f"listening on {serving.host}:{link.port}{'' if certificate else ', without TLS'}.")
@@ -190,9 +210,12 @@ def serve(serving: Serving, say: Say = print, listening: Callable[[Link], None] 
 def join(joining: Joining, study: Path | str, say: Say = print) -> str:
     """Take part with the study in the folder ``study`` until the federation ends; returns the reason it ended with."""
     from workbench.federated.client_app import app
+    from workbench.federated.gate import ledger
+    from workbench.federated.gate.outgoing import BOOK
     from workbench.study import Study, find
 
     opened = Study.open(find(str(study)))  # a damaged study is told here, not in the middle of a round
+    writable(joining)
     told = {
         "name": joining.name, "study": str(opened.path), "policy": str(joining.policy), "ledger": str(joining.ledger)
     }  # fmt: skip
@@ -205,6 +228,46 @@ def join(joining: Joining, study: Path | str, say: Say = print) -> str:
         return node.run()
     finally:
         say(f"answered {node.answered} times; what left is in {joining.ledger}.")
+        if (book := joining.ledger / BOOK).is_file():
+            say(f"newest fingerprint of the book, to be kept elsewhere: {ledger.verify(book).head}")
+
+
+def writable(joining: Joining) -> None:
+    """Raise DeployError where nothing could ever leave: the book cannot be written, or does not hold."""
+    import tempfile
+
+    from workbench.federated.gate import ledger
+    from workbench.federated.gate.outgoing import BOOK
+
+    for folder, what in ((joining.ledger, "the book of what leaves"), (joining.model.parent, "the predictor")):
+        there = next(p for p in (folder, *folder.parents) if p.exists())  # made when there is something to write
+        try:
+            with tempfile.NamedTemporaryFile(dir=there, prefix=".try-"):
+                pass
+        except OSError as error:
+            raise DeployError(
+                f"{folder}: {what} cannot be written there ({error.strerror}); nothing would leave. Make room, or name "
+                "another folder in the site's file."
+            ) from None
+    book = joining.ledger / BOOK
+    if book.is_file() and (faults := ledger.verify(book).faults):
+        raise DeployError(
+            f"{book} does not hold ({faults[0].rstrip('.')}); nothing leaves until somebody has looked: workbench "
+            f"federate ledger {joining.ledger} --verify. A new book is begun in another folder, never in this one."
+        )
+
+
+def _belong(certificate: Path, key: Path) -> None:
+    """Raise DeployError where the certificate is another key's."""
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(str(certificate), str(key))
+    except ssl.SSLError as error:
+        raise DeployError(
+            f"{certificate} is not the certificate of {key} ({error.reason or error}); both come from one "
+            "`workbench federate keys`. A new pair: workbench federate keys DIR --renew"
+        ) from None
 
 
 def _gather(link: Link, federation: Federation, allowed: int, serving: Serving, say: Say) -> int:

@@ -14,12 +14,15 @@ import polars as pl
 from workbench import runs, tables
 from workbench.federated.deployment.journal import Journal
 from workbench.federated.keys import Allowed
+from workbench.federated.output import TimeLeft
 from workbench.federated.robust.updates import Noted
 from workbench.federated.simulation import simulate
 from workbench.federated.sites import Sites
 from workbench.federated.spec import Federation
 from workbench.federated.state import StateFile
 from workbench.federated.watched import Exchange, Watched
+
+HEAD = "ledger head of"  # tag of the run: what each site's book must contain from now on
 
 Say = Callable[[str], None]
 Model = tuple[str, dict[str, np.ndarray]]  # configuration as JSON, and arrays
@@ -70,7 +73,12 @@ def record(
                 child.metrics(figures, step)
                 say(f"round {step} is kept.")
 
-            predictor = simulate.train(federation, watched, state, None, None, point)
+            left = TimeLeft()
+
+            def told_done(done: float, what: str) -> None:
+                say(f"{done:4.0%} {what}{left(done)}")
+
+            predictor = simulate.train(federation, watched, state, told_done, None, point)
             config, arrays = predictor.config(), dict(predictor.arrays())
             # what is asked of the model looks like this; rows of a site are not known here
             child.model(name, config, arrays, pl.DataFrame({"subject": ["a subject"], "treatment": ["a treatment"]}))
@@ -79,6 +87,9 @@ def record(
         parent.tables(
             {"FEDERATION_ROUNDS": rounds, "FEDERATION_COSTS": _costs(watched, getattr(predictor, "spent_", None))}
         )
+        for site, head in sorted(watched.heads().items()):
+            parent.tag({f"{HEAD} {site}": head})
+            say(f"newest fingerprint of {site}'s book: {head}")
         run_id = parent.run_id
     state.drop()
     journal.drop()

@@ -9,10 +9,12 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from workbench import rooms
+from workbench.federated import output
 from workbench.federated.gate import ledger
 from workbench.federated.gate.outgoing import BOOK
 from workbench.federated.policy import ASKED
@@ -41,6 +43,8 @@ def main(argv: list[str]) -> int:
             parser.error(f"--last should be at least 0, found {given.last}.")
         if given.file is None and not given.purposes:
             parser.error("name the book: FILE, or the folder it is in.")
+        if wrong := output.complaint("--json", given.json):
+            parser.error(wrong)
     except SystemExit as e:
         return 2 if e.code else 0
     if given.purposes:
@@ -49,14 +53,25 @@ def main(argv: list[str]) -> int:
     file = given.file / BOOK if given.file.is_dir() else given.file
     try:
         entries, found = ledger.read(file), ledger.verify(file, given.head)
-        if given.json is not None:
-            given.json.write_text(json.dumps(entries, indent=1), encoding="utf-8")
     except OSError as e:
-        sys.stderr.write(f"workbench federate ledger: {file}: {e.strerror or e}.\n")
+        words = "there is no book" if isinstance(e, FileNotFoundError) else e.strerror or str(e)
+        sys.stderr.write(
+            f"workbench federate ledger: {file}: {words}. It is {BOOK} in the folder that site.toml names as ledger.\n"
+        )
         return 1
-    sys.stdout.write(
-        (verdict(found, given.head) if given.verify else text(entries, found, given.last, given.head)) + "\n"
-    )
+    except RecursionError:  # brackets within brackets, thousands deep
+        sys.stderr.write(
+            f"workbench federate ledger: {file}: THIS IS NO BOOK: a line is not as this site writes them.\n"
+        )
+        return 1
+    if given.json is not None:
+        output.write(given.json, json.dumps(entries, indent=1))
+    try:
+        told = verdict(found, given.head) if given.verify else text(entries, found, given.last, given.head)
+    except (KeyError, TypeError, ValueError):  # lines that somebody edited need not have what ours have
+        found = replace(found, faults=(*found.faults, "an entry lacks what every entry has: edited."))
+        told = verdict(found, given.head)
+    sys.stdout.write(told + "\n")
     return 0 if found.holds else 1
 
 

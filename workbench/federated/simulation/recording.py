@@ -79,7 +79,10 @@ def _fold(
             told_by_round.extend((step, name, value) for name, value in _figures(values).items())
             child.metrics(_figures(values), step)
 
-        made = train(number, say, point)
+        heard = say  # of what is trained in one house after it, a tenth
+        if say is not None and federation.arms:
+            heard = lambda done, what: say(0.9 * done, what)  # noqa: E731
+        made = train(number, heard, point)
         base = predict.baseline(fold)
         answer = score.unseal(predict.predictions(made.predictor, fold, base), fold)
         child.metrics(_scored(answer))
@@ -95,7 +98,8 @@ def _fold(
         }  # fmt: skip
         child.tables(made_tables)
         for site, subjects in dealt.items():
-            _site(parent, federation, number, site, answer.filter(pl.col("subject").is_in(subjects)), rounds)
+            own = answer.filter(pl.col("subject").is_in(subjects))
+            _site(parent, federation, number, site, own, rounds, made.watched.heads().get(site, ""))
         if (encoder := getattr(made.predictor, "encoder_", None)) is not None:
             _encoder(parent, number, encoder, example)
         if spent is not None:
@@ -141,7 +145,7 @@ def _arms(federation: Federation, made: Fitted, base: pl.Series, say: Say | None
     if not federation.arms:
         return []
     if say is not None:
-        say(0.95, "trained in one house: " + ", ".join(federation.arms))
+        say(0.9, "trained in one house: " + ", ".join(federation.arms))
     fold, dealt = made.fold, made.dealt
     parameters = federation.experiment.parameters.get(federation.predictor, {})
     out = arms.trained(federation.arms, federation.predictor, parameters, fold, dealt, base)
@@ -174,9 +178,15 @@ def _costs(fold: Any, dealt: Any, rounds: pl.DataFrame, spent: Spent | None = No
 
 
 def _site(
-    parent: runs.Recording, federation: Federation, number: int, site: str, answer: pl.DataFrame, rounds: pl.DataFrame
+    parent: runs.Recording,
+    federation: Federation,
+    number: int,
+    site: str,
+    answer: pl.DataFrame,
+    rounds: pl.DataFrame,
+    head: str,
 ) -> None:
-    """The nested run of one site: its figures by round, the bytes it sent, its scores."""
+    """The nested run of one site: its figures by round, the bytes it sent, its scores, the newest hash of its book."""
     own = rounds.filter(pl.col("site").cast(pl.String) == site)
     with parent.child(f"{federation.predictor} at {site}", number, {"site": site}) as child:
         figures = own.drop_nulls("value").select("round", pl.col("name").cast(pl.String), "value")
@@ -190,6 +200,10 @@ def _site(
         lost = own.drop_nulls("lost").select("round", "name", "lost").unique(maintain_order=True)
         if lost.height:
             child.tag({"lost": "; ".join(f"round {r}, {p}: {why}" for r, p, why in lost.iter_rows())})
+        if head:
+            child.tag({"ledger head": head})
+        if site in federation.faults:
+            child.tag({"planted fault": str(dict(federation.faults[site]))})
         if judged := checked(own):
             child.tag({"checks": " ".join(judged)})
 

@@ -96,11 +96,21 @@ def fitted(
     """
     fold, dealt = task.opened(federation, number)
     file = StateFile(place(federation, number, folder), mark(federation, number))
+    if file.load() is None:  # a training begun anew has told nobody anything yet
+        _forget_budgets(federation, number)
     with sites(federation, number, engine, workers) as there:
         watched = Watched(there)
         predictor = train(federation, watched, file, say, stopped, point)
     file.drop()
+    _forget_budgets(federation, number)
     return Fitted(predictor, fold, dealt, watched)
+
+
+def _forget_budgets(federation: Federation, number: int) -> None:
+    """What sites without a gate were charged lasts as long as their training; a gated site's book stays."""
+    import shutil
+
+    shutil.rmtree(task.budgets(federation, number), ignore_errors=True)
 
 
 def train(

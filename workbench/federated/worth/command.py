@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from workbench import tables
+from workbench.federated import output
 from workbench.federated.worth.site_value import ALONE, ARMS, METRICS, OWN
 from workbench.federated.worth.value import Value, WorthError, of_run, worth
 
@@ -45,15 +45,15 @@ def main(argv: list[str]) -> int:
     try:
         given = parser.parse_args(argv)
         least = dict(_least(parser, text) for text in given.least)
-        if given.json not in (None, "-") and not Path(given.json).parent.is_dir():
-            parser.error(f"--json {given.json}: there is no folder {str(Path(given.json).parent)!r}. Make it first.")
+        if wrong := output.complaint("--json", None if given.json in (None, "-") else Path(given.json)):
+            parser.error(wrong)
         if given.draws < 100:
             parser.error(f"--draws {given.draws}: an interval needs at least 100.")
     except SystemExit as e:
         return 2 if e.code else 0
     try:
         extra = {"costs": given.costs, "attacks": given.attacks}
-        read = {name: pl.read_parquet(path) for name, path in extra.items() if path is not None}
+        read = {name: _parquet(path) for name, path in extra.items() if path is not None}
         found = _found(given.source, least=least, decides=given.decides, baseline=given.baseline, draws=given.draws,
                        **read)  # fmt: skip
         told = json.dumps(rows(found), indent=1, allow_nan=False)
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         else:
             sys.stdout.write(text(found) + "\n")
         if given.json not in (None, "-"):
-            _write(Path(given.json), told)
+            output.write(Path(given.json), told)
     except (WorthError, tables.TableError, LookupError, ValueError, OSError, pl.exceptions.PolarsError) as e:
         sys.stderr.write(f"workbench federate value: {e.args[0] if e.args else e}\n")
         return 1
@@ -83,12 +83,21 @@ def _found(source: str, **options: Any) -> Value:
     if path.is_file():
         if path.suffix != ".parquet":
             raise WorthError(f"{source!r} is no parquet file; write the predictions with write_parquet.")
-        return worth(pl.read_parquet(path), **options)
+        return worth(_parquet(path), **options)
     if path.suffix == ".parquet":
         raise WorthError(f"there is no file {source!r}.")
     from workbench import runs
 
     return of_run(runs.find(source), **options)
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise WorthError(f"there is no file {str(path)!r}.")
+    try:
+        return pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise WorthError(f"{path} is no readable parquet file ({error}).") from None
 
 
 def rows(value: Value) -> list[dict[str, Any]]:
@@ -97,12 +106,6 @@ def rows(value: Value) -> list[dict[str, Any]]:
     for name in ("verdicts", "sites", "overall", "attacks"):
         found += [{"table": name, **row} for row in getattr(value, name).to_dicts()]
     return [*found, *({"table": "notes", "note": n} for n in value.notes)]
-
-
-def _write(path: Path, told: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(told, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def text(value: Value) -> str:
@@ -154,7 +157,7 @@ def _paid(v: dict[str, Any]) -> str:
     words = {
         "rows": ("training rows", ","), "epsilon": ("epsilon spent", ".3g"), "delta": ("at delta", ".1g"),
         "bytes": ("bytes sent", ","), "messages": ("messages", ","), "rounds": ("rounds", ","),
-        "refusals": ("refused by its policy", ","),
+        "refusals": ("answers refused, late or dropped", ","),
     }  # fmt: skip
     v = v if v["epsilon"] is not None else v | {"delta": None}
     known = [f"{name} {v[c]:{form}}" for c, (name, form) in words.items() if v[c] is not None]
