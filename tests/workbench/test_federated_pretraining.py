@@ -14,6 +14,7 @@ from tests import toy
 from workbench import modalities
 from workbench.federated import sharing, spec
 from workbench.federated.asked import pretrain_round
+from workbench.federated.exact.harmonise import agree
 from workbench.federated.gate import outgoing as gate
 from workbench.federated.messages import Ask, Gathered
 from workbench.federated.network.training import seed_of
@@ -25,7 +26,7 @@ from workbench.federated.site import Site, SiteError
 from workbench.federated.sites import Inline
 from workbench.federated.worth import value as worth
 from workbench.nn import kernel_ridge
-from workbench.nn.scaling import standardise
+from workbench.nn.scaling import Rotation, standardise
 from workbench.predictors import restore
 from workbench.predictors._pairs import matrix
 from workbench.splits import Fold, Split
@@ -38,6 +39,8 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 FACTORS = 3
 BARE = 20  # subjects without responses
+NOTHING = "subject 139"  # has responses and no modality
+LAX = Policy(minimum_rows=5, minimum_cell=2)
 
 
 def factors(names: Sequence[str]) -> np.ndarray:
@@ -106,7 +109,7 @@ def same(a: Any, b: Any, atol: float = 0.0) -> None:
 
 
 def test_subjects_without_responses_count_and_tested_ones_do_not(fold: Fold) -> None:
-    sites = held(fold)
+    sites = held(fold, policy=LAX)
     free = {s for site in sites for s in site.unlabelled}
     assert free == {f"subject {i:02d}" for i in range(BARE)}
     made = learn(sites, pretraining_rounds=1)
@@ -116,6 +119,13 @@ def test_subjects_without_responses_count_and_tested_ones_do_not(fold: Fold) -> 
     with pytest.raises(SiteError, match="test subjects"):
         tested = tuple(sites[0].fold.test["subject"].unique())
         local.Held(replace(sites[0], unlabelled=tested, memory={}), sites[0].memory[local.MEMORY].plan)
+    asked = agree(Inline(sites), endpoint="ln_ic50").values() | {"unlabelled": True}
+    for purpose in ("schema", "carriers", "moments", "axes"):  # nor are axes found from them
+        refused = replace(sites[0], unlabelled=tested, memory={}).answer(Ask(purpose, values=asked)).refused
+        assert refused is not None and "test subjects" in refused, purpose
+    # sums with and without a few subjects would tell them apart
+    few = replace(sites[0], unlabelled=sites[0].unlabelled[:1])
+    assert unlabelled.everyone(few) == few.subjects
 
 
 def test_a_feature_that_only_test_subjects_have_changes_nothing(_module_home: object, fold: Fold) -> None:
@@ -345,23 +355,94 @@ def test_the_arms_need_the_method_and_settings_are_named() -> None:
         federation(settings={"pretraining_round": 3})
 
 
-def test_a_federated_run_starts_from_the_encoder(fold: Fold) -> None:
+def test_an_encoder_is_turned_onto_other_axes(fold: Fold, learnt: Any) -> None:
+    """Other means, spreads, scales and axes of the same span, columns in another order: z stays what it was."""
+    encoder, _, sites = learnt
+    plan, draw = sites[0].memory[local.MEMORY].plan, np.random.default_rng(3)
+    columns, rotations = {}, {}
+    for m in plan.names:
+        own, order = plan.rotations[m], draw.permutation(len(plan.columns[m]))
+        turn = np.linalg.qr(draw.normal(size=(len(order), len(order))))[0]  # onto all axes there are: the same span
+        sd = own.sd * draw.uniform(0.5, 2.0, len(order))
+        columns[m] = [plan.columns[m][i] for i in order]
+        rotations[m] = Rotation((own.mean + 0.5)[order], sd[order].astype(np.float32), turn.astype(np.float32), 2.5)
+    other = replace(plan, columns=columns, rotations=rotations)
+    found = head.empty(other, head.turned(encoder, other))
+    subjects = sorted(fold.train["subject"].unique())
+    z, again = (head._encoded(e, *e.closed_.features(fold.study, subjects)) for e in (encoder, found))
+    assert z.std() > 0.05
+    np.testing.assert_allclose(again, z, atol=1e-4)
+
+
+def test_a_federated_run_starts_from_the_encoder_and_goes_on_in_either_part(fold: Fold) -> None:
     from workbench.federated.network import fit as network
 
     begun: list[Any] = []
     honest = network._Training.run
 
     def noted(self: Any, say: Any) -> Any:
-        begun.append(dict(self.begun))
+        begun.append((dict(self.begun), self.start.plan))
         return honest(self, say)
+
+    states: list[Any] = []
+    told = SETTINGS | {"axes": 6, "rounds": 1, "local_epochs": 1, "least": 2}
+
+    def kept(number: int, arrays: Any, values: Any) -> None:
+        states.append((number, {k: a.copy() for k, a in arrays.items()}, dict(values)))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network._Training, "run", noted)
-        made: Any = pretraining.fit(
-            Inline(held(fold)), SETTINGS | {"axes": 6, "rounds": 1, "local_epochs": 1, "least": 2}
-        )
-    encoder = made.encoder_.arrays()
-    assert begun[0] and set(begun[0]) < {k.removeprefix("layers.") for k in encoder}
-    for k, w in begun[0].items():
-        np.testing.assert_array_equal(w, encoder[f"layers.{k}"], err_msg=k)
-        assert made.arrays()[f"layers.{k}"].shape == w.shape
+        made: Any = pretraining.fit(Inline(held(fold)), told, keep=kept)
+    weights, plan = begun[0]
+    assert {k.split(".")[0] for k in weights} == {"fusion", "hidden"}
+    for k, w in head.turned(made.encoder_, plan).items():
+        np.testing.assert_array_equal(weights[k], w, err_msg=k)
+    # killed while the encoder is learnt, just after, and in the network's rounds
+    inner = next(i for i, s in enumerate(states) if "encoder: inside/pretraining/done" in s[1])
+    after = next(i for i, s in enumerate(states) if any(not k.startswith("encoder: ") for k in s[1]))
+    assert inner < after - 1
+    for at in (inner, after - 1, len(states) - 1):
+        same(made, pretraining.fit(Inline(held(fold)), told, states[at]))
+
+
+# --- few responses ---------------------------------------------------------------------------------------------------
+
+
+def test_few_keep_their_responses_and_the_encoder_learns_from_all(fold: Fold) -> None:
+    dealt = sharing.at_random(fold, 3)
+    cut = unlabelled.few(fold, dealt, 0.25)
+    left, had = set(cut.train["subject"]), set(fold.train["subject"])
+    assert cut.test.equals(fold.test) and unlabelled.few(fold, dealt, 1.0) is fold
+    for subjects in dealt.values():
+        assert len(left & set(subjects)) == round(0.25 * len(had & set(subjects)))
+    # who lost its responses counts as a subject without any, at its own site; the tested never do
+    free = unlabelled.dealt(cut, dealt, {"random": 3})
+    bare = {f"subject {i:02d}" for i in range(BARE)}
+    assert {s for own in free.values() for s in own} == (had - left - {NOTHING}) | bare
+    assert all(set(free[site]) & had <= set(subjects) for site, subjects in dealt.items())
+
+    def made_of(there: Fold) -> tuple[Any, list[Site]]:
+        cut = unlabelled.few(there, dealt, 0.25)
+        sites = [Site(n, sharing.local(cut, s), unlabelled=free[n]) for n, s in dealt.items()]
+        return learn(sites, pretraining_rounds=1, axes=24), sites
+
+    made, sites = made_of(fold)
+    assert made.explained_[-1].persons == len(had - {NOTHING}) + BARE
+    # axes are of all samples, so there may be more of them than a site has subjects with responses
+    assert made.closed_.rotations["expression"].axes.shape[1] == 24 > min(len(s.subjects) for s in sites)
+    tested = set(fold.test["subject"])
+
+    def planted(kind: str, names: list[str], matrix: np.ndarray) -> np.ndarray:
+        far = low_rank(kind, names, matrix)
+        far[[n in tested for n in names]] = 1.0
+        return far
+
+    same(made, made_of(divided("marked, few", values=planted))[0])  # nothing of the tested is in axes or weights
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_a_share_of_responses_is_one(fold: Fold, share: float) -> None:
+    with pytest.raises(ValueError, match="responses should be above 0"):
+        unlabelled.few(fold, {}, share)
+    with pytest.raises(ValueError, match="responses should be above 0"):
+        pretraining.Pretraining(responses=share)

@@ -135,7 +135,10 @@ def opened(federation: spec.Federation, number: int) -> tuple[Fold, dict[str, li
         if key not in _folds:
             fold = federation.divide(study).fold(number)
             _folds.clear()  # one at a time: a study is large
-            _folds[key] = (fold, federation.dealt(fold))
+            dealt = federation.dealt(fold)
+            if (share := _responses(federation)) < 1:
+                fold = unlabelled.few(fold, dealt, share, federation.experiment.seed)
+            _folds[key] = (fold, dealt)
         return _folds[key]
 
 
@@ -203,6 +206,11 @@ def free(federation: spec.Federation, number: int) -> dict[str, tuple[str, ...]]
         return _free["dealt"]
 
 
+def _responses(federation: spec.Federation) -> float:
+    """Share of the training persons that keep their responses, where a rehearsal takes some away."""
+    return float(federation.settings.get("responses", 1.0)) if federation.method == "pretraining" else 1.0
+
+
 def _learns_from_all(federation: spec.Federation) -> bool:
     return federation.method == "pretraining" and bool(federation.settings.get("unlabelled", True))
 
@@ -226,6 +234,8 @@ def slug(name: str) -> str:
 def _real(federation: spec.Federation, number: int, node: Mapping[str, Any]) -> Site:
     from workbench.federated.gate import outgoing as gate
 
+    if _responses(federation) < 1:
+        raise SiteError("settings.responses takes responses away, to rehearse; a real site learns from those it has.")
     fold = federation.divide(Study.open(str(node["study"]))).fold(number)
     policy = policies.read(str(node["policy"]))
     made = Site(str(node["name"]), fold, policy, gate.steps(str(node["ledger"])))

@@ -12,6 +12,7 @@ import numpy as np
 from workbench.federated.asked import Answer, Leaves
 from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
+from workbench.federated.pretraining import unlabelled as _unlabelled
 
 PLAIN = (
     "For each feature, how many persons have a value other than 0, to leave out features that only few have (a rare "
@@ -28,8 +29,7 @@ LEAVES = Leaves(
 
 def answer(site, ask: Ask) -> Answer:
     rows = _rows.of(site, ask)
-    person = dict(site.fold.train.select("subject", "person").unique().iter_rows())
-    names, at = np.unique([person[s] for s in rows.subjects], return_inverse=True)
+    names, at = np.unique(_unlabelled.persons(site.fold, rows.subjects), return_inverse=True)
     carries = np.zeros((len(names), rows.x.shape[1]), dtype=bool)
     np.logical_or.at(carries, at, np.isfinite(rows.x) & (rows.x != 0))
     count = carries.sum(0)

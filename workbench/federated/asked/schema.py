@@ -9,6 +9,7 @@ from workbench.federated.asked import Answer, Leaves
 from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 from workbench.federated.policy import PolicyError
+from workbench.federated.pretraining import unlabelled as _unlabelled
 
 PLAIN = (
     "What kind of data the site holds: the endpoint and its unit, the names and unit of the features, the names of the "
@@ -29,13 +30,16 @@ LEAVES = Leaves(
 
 
 def answer(site, ask: Ask) -> Answer:
-    """Names of the features are told only where ``features`` of the ask is true: digests agree as a rule."""
+    """Names of the features are told only where ``features`` of the ask is true: digests agree as a rule.
+
+    Where ``unlabelled`` is true, subjects without responses count among those with the modality.
+    """
     modality = str(ask.values.get("modality", "expression"))
     own, unit = _rows.features(site, modality)
     train = site.fold.train
     enough = train.filter(pl.len().over("treatment") >= site.policy.minimum_cell)
     told = enough.select("treatment", "compound").unique().sort("treatment")
-    _, there, _ = site.block(modality, site.subjects)
+    _, there, _ = site.block(modality, _unlabelled.everyone(site) if ask.values.get("unlabelled") else site.subjects)
     values = {
         "endpoint": site.fold.endpoint,
         "unit": site.fold.unit,

@@ -17,6 +17,7 @@ import polars as pl
 
 from workbench import units
 from workbench.federated.messages import Ask
+from workbench.federated.pretraining import unlabelled
 from workbench.federated.site import Site, SiteError
 from workbench.nn.scaling import standardise
 from workbench.predictors._pairs import matrix
@@ -29,7 +30,7 @@ class Rows:
     Attributes
     ----------
     quantity : what the sums are about, for the site's policy
-    subjects : names, sorted; never sent
+    subjects : names, sorted; where the ask says ``unlabelled``, those without responses after them; never sent
     groups : what is left out together: the person, or the tissue where tissues are unseen
     x : (n, f) float32, NaN where a feature is not known
     y : (n, t) float64 in the agreed unit, NaN where not measured; None where the ask names no treatments
@@ -91,7 +92,7 @@ def digest(names: Sequence[str]) -> str:
 def of(site: Site, ask: Ask) -> Rows:
     """The site's rows as the ask's agreed names put them; kept at the site until another agreement is asked for."""
     keys = ("parts", "seed", "sites", "modality", "feature_unit", "feature_digest", "features", "endpoint", "unit",
-            "treatments", "alias_from", "alias_to")  # fmt: skip
+            "treatments", "alias_from", "alias_to", "unlabelled")  # fmt: skip
     agreed = digest([json.dumps([k, ask.values.get(k)]) for k in keys])
     kept = site.memory.get("agreed rows")
     if kept is None or kept[0] != agreed:
@@ -117,11 +118,14 @@ def _read(site: Site, ask: Ask) -> Rows:
     lacking = set(wanted) - set(own)
     if lacking:
         raise SiteError(f"this site lacks {len(lacking)} of the {len(wanted)} features of {modality!r} asked for.")
-    values, there, _ = site.block(modality, site.subjects, wanted)
-    subjects = [s for s, t in zip(site.subjects, there, strict=True) if t]
+    more = bool(ask.values.get("unlabelled"))
+    everyone = unlabelled.everyone(site) if more else site.subjects
+    values, there, _ = site.block(modality, everyone, wanted)
+    subjects = [s for s, t in zip(everyone, there, strict=True) if t]
     train = site.fold.train.filter(pl.col("subject").is_in(pl.Series(subjects, dtype=pl.String).implode()))
     key = "tissue" if site.fold.group == "tissue" else "person"
-    group = dict(site.fold.train.select("subject", key).unique("subject").iter_rows())
+    group = dict(zip(subjects, unlabelled.persons(site.fold, subjects), strict=True))  # also of who has no responses
+    group |= dict(site.fold.train.select("subject", key).unique("subject").iter_rows())
     y = None
     if names := texts(ask, "treatments"):
         alias = dict(zip(texts(ask, "alias_from"), texts(ask, "alias_to"), strict=True))
@@ -140,7 +144,8 @@ def _read(site: Site, ask: Ask) -> Rows:
         x[:, rare] = np.nan
     behind = None if train.height == site.fold.train.height else train["row"].to_numpy()
     groups = [str(group[s]) for s in subjects]
-    return Rows(f"agreed rows of {modality}", subjects, groups, x, y, train.height, behind)
+    quantity = f"agreed rows of {modality}{', with subjects without responses' * more}"
+    return Rows(quantity, subjects, groups, x, y, train.height, behind)
 
 
 def converted(value: np.ndarray, own: str, ask: Ask) -> np.ndarray:

@@ -20,7 +20,7 @@ from workbench.federated.exact.harmonise import Plan as Agreed
 from workbench.federated.exact.harmonise import agree
 from workbench.federated.exact.progress import Progress
 from workbench.federated.exact.steady import SitesChanged, Steady
-from workbench.federated.messages import Ask
+from workbench.federated.messages import Ask, Value
 from workbench.federated.network.plan import Plan
 from workbench.federated.sites import Sites, TooFewSites, enough
 from workbench.nn.scaling import Rotation
@@ -73,9 +73,9 @@ class Start:
         return made
 
 
-def smallest(sites: Sites, modality: str, of: Sequence[str]) -> int:
-    """Fewest subjects with the modality at any of the sites ``of``."""
-    told = sites.ask(Ask("schema", values={"modality": modality}), of=list(of))
+def smallest(sites: Sites, modality: str, of: Sequence[str], also: Mapping[str, Value] | None = None) -> int:
+    """Fewest subjects with the modality at any of the sites ``of``; ``also``: see ``axes_of``."""
+    told = sites.ask(Ask("schema", values={"modality": modality, **(also or {})}), of=list(of))
     enough(Ask("schema"), told, 1)
     return min(int(r.arrays["subjects"].sum()) for r in told.replies)
 
@@ -150,9 +150,17 @@ def _turned(solution: np.ndarray, turn: np.ndarray, length: float) -> np.ndarray
 
 
 def axes_of(
-    sites: Sites, m: str, chosen: ridge.Settings, most: int, progress: Progress
+    sites: Sites,
+    m: str,
+    chosen: ridge.Settings,
+    most: int,
+    progress: Progress,
+    also: Mapping[str, Value] | None = None,
 ) -> tuple[list[str], Rotation] | None:
-    """Features and shared axes of a modality, over the sites that have it; None where too few do."""
+    """Features and shared axes of a modality, over the sites that have it; None where too few do.
+
+    ``also`` goes into every ask: ``unlabelled``, where subjects without responses count.
+    """
     key = f"plan of {m}"
     if key not in progress.values:
         try:
@@ -166,7 +174,7 @@ def axes_of(
     steady = Steady(sites, agreed.sites, chosen.least)
     if f"rare {m}" not in progress.values:
         try:
-            kept = carried(steady, agreed, progress.next())
+            kept = carried(steady, agreed, progress.next(), also=also)
         except (TooFewSites, SitesChanged) as refused:
             _without(m, refused, progress)
             return None
@@ -177,13 +185,13 @@ def axes_of(
         progress.values |= {key: kept.text(), f"rare {m}": f"{rare} of {len(agreed.features)}" if rare else ""}
         progress.save()
         agreed = kept
-    said = agreed.values()
+    said = {**agreed.values(), **(also or {})}
 
     def made() -> dict[str, np.ndarray]:
-        told = statistics.moments(steady, agreed, round=progress.next(2))
+        told = statistics.moments(steady, agreed, round=progress.next(2), also=also)
         varies = (told.sd >= 1e-6) & (told.count > 0)
         sd = np.where(varies, told.sd, np.inf)
-        k = max(min(most, len(sd), smallest(sites, m, agreed.sites) - 1), 1)
+        k = max(min(most, len(sd), smallest(sites, m, agreed.sites, also) - 1), 1)
         shared = {"mean": told.mean, "sd": sd}
         axes = np.linalg.qr(np.random.default_rng([chosen.seed, len(m)]).normal(size=(len(sd), k)))[0]
         for step in range(chosen.steps + 1):

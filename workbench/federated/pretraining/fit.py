@@ -1,13 +1,15 @@
 """An encoder of samples learnt by sites together: hidden parts of a sample told from the rest, in rounds.
 
-    start     shared axes of every modality, from sums                      (``network.start.axes_of``)
+    start     shared axes of every modality, from sums over all samples     (``network.start.axes_of``)
     round     shared weights go to every site, it learns on its own samples, its change comes back times its share;
               a strategy of ``network.strategies`` moves the weights by the mean change
     score     share of the hidden variance explained on samples not learnt from, with an interval over persons
 
 What comes back is a DrugResponse without a head: ``head.fit`` puts one on it at a site, from the site's own responses.
-Only sums over sites are needed, so all of it works under secure sums. The optimiser starts anew each round, so that a
-resumed server equals an uninterrupted one to the bit.
+Samples without responses count in the axes as in the rounds, so an encoder may have more of them than any regression;
+a model in rounds that begins from it (``fit``) gets its weights turned onto axes of its own. Only sums over sites are
+needed, so all of it works under secure sums. The optimiser starts anew each round, so that a resumed server equals an
+uninterrupted one to the bit.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from workbench.federated.messages import Ask, Gathered, Value
 from workbench.federated.network import fit as network
 from workbench.federated.network import strategies
 from workbench.federated.network.plan import NEEDS, Plan
-from workbench.federated.network.start import Start, axes_of, smallest
+from workbench.federated.network.start import axes_of, smallest
 from workbench.federated.pretraining import head
 from workbench.federated.pretraining.local import built, weights
 from workbench.federated.sites import Sites, TooFewSites
@@ -33,6 +35,8 @@ from workbench.predictors.drug_response import DrugResponse
 
 Say = Callable[[float, str], None]
 ENCODER = ("fusion.", "hidden.")  # prefixes of what a DrugResponse takes over
+FIRST = 0.4  # of the time, for the encoder
+ENCODERS = "encoder: "  # in a state: what the encoder's training keeps, beside the network's
 NORMAL = 1.959963984540054  # quantile of a two-sided 95 % interval
 
 
@@ -46,6 +50,8 @@ class Pretraining:
     pretraining_rate, pretraining_batch : peak learning rate, and samples in a step
     hide, hide_modality : probabilities that a coordinate, and that a whole modality, is hidden
     unlabelled : do samples without responses count?
+    responses : share of each site's training persons that keep their responses, to rehearse a federation where few
+        have any (``unlabelled.few``); of a simulation only
     """
 
     pretraining_rounds: int = 20
@@ -55,6 +61,7 @@ class Pretraining:
     hide: float = 0.3
     hide_modality: float = 0.3
     unlabelled: bool = True
+    responses: float = 1.0
 
     def __post_init__(self) -> None:
         for key in ("pretraining_rounds", "pretraining_epochs", "pretraining_batch"):
@@ -63,6 +70,8 @@ class Pretraining:
         for key in ("hide", "hide_modality"):
             if not 0 <= getattr(self, key) < 1:
                 raise network.NetworkError(f"{key} should be a probability below 1, found {getattr(self, key)}.")
+        if not 0 < self.responses <= 1:
+            raise network.NetworkError(f"responses should be above 0 and at most 1, found {self.responses}.")
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Pretraining:
@@ -117,13 +126,14 @@ def encoder(
     progress = Progress(state, keep, say)
     closed = chosen.closed(params)
     agreed = progress.agreed(lambda: agree(sites, chosen.modality, chosen.endpoint, chosen.least, chosen.share))
+    also: dict[str, Value] = {"unlabelled": True} if Pretraining.of(settings).unlabelled else {}
     limit = progress.once(
         "limit", 0.01, "sizes of the sites",
-        lambda: {"axes": np.array([smallest(sites, chosen.modality, agreed.sites) - 1])},
+        lambda: {"axes": np.array([smallest(sites, chosen.modality, agreed.sites, also) - 1])},
     )["axes"]  # fmt: skip
     most, columns, rotations = max(min(chosen.axes, int(limit[0])), 2), {}, {}
     for m in params["modalities"]:
-        if (found := axes_of(sites, m, closed, most, progress)) is not None:
+        if (found := axes_of(sites, m, closed, most, progress, also)) is not None:
             columns[m], rotations[m] = found
     if not columns:
         raise TooFewSites(str(progress.values[f"without {chosen.modality}"]))
@@ -153,15 +163,46 @@ def fit(
     DrugResponse, fitted; ``encoder_`` is what ``encoder`` returns, for heads of the sites' own (``head.fit``)
     """
     own = {k: v for k, v in settings.items() if k not in Pretraining.__dataclass_fields__}
-    chosen, found = network.Settings.of(own), list[Any]()
+    first, second = _apart(state)
+    done: dict[str, Any] = {}
 
-    def begin(start: Start, progress: Progress) -> dict[str, np.ndarray]:
-        found.append(learnt(sites, start.plan, Pretraining.of(settings), chosen, start.rows, progress, say))
-        return {k: a for k, a in weights(found[0]).items() if k.startswith(ENCODER)}
+    def keep_first(number: int, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
+        done.update(number=number, arrays={ENCODERS + k: a for k, a in arrays.items()}, values=dict(values))
+        if keep is not None:  # what the rest of the house looks for stands where it always does
+            keep(number, done["arrays"], done["values"] | {ENCODERS: done["values"]})
 
-    made: Any = network.fit(sites, own, state, keep, say, begin=begin)
-    made.encoder_, made.points_ = found[0], [*found[0].points_, *made.points_]
+    if first is not None:
+        done.update(number=first[0], arrays={ENCODERS + k: a for k, a in first[1].items()}, values=dict(first[2]))
+    begun: Any = encoder(sites, settings, first, keep_first if second is None else None, _part(say, 0.0, FIRST))
+    if second is None:
+        second = (done["number"], {}, {})
+
+    def keep_second(number: int, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
+        if keep is not None:
+            keep(number, {**done["arrays"], **arrays}, {**values, ENCODERS: done["values"]})
+
+    made: Any = network.fit(
+        sites, own, second, keep_second, _part(say, FIRST, 1.0), begin=lambda start, _: head.turned(begun, start.plan)
+    )
+    made.encoder_, made.points_ = begun, [*begun.points_, *made.points_]
     return made
+
+
+def _part(say: Say | None, low: float, high: float) -> Say | None:
+    """``say`` for a part of the whole, which goes from ``low`` to ``high``."""
+    return None if say is None else lambda done, what: say(low + (high - low) * done, what)
+
+
+def _apart(state: State | None) -> tuple[State | None, State | None]:
+    """The encoder's state and the network's; the latter None while the encoder is learnt."""
+    if state is None:
+        return None, None
+    number, arrays, values = state
+    first = {k.removeprefix(ENCODERS): a for k, a in arrays.items() if k.startswith(ENCODERS)}
+    rest = {k: a for k, a in arrays.items() if not k.startswith(ENCODERS)}
+    told = {k: v for k, v in values.items() if k != ENCODERS}
+    kept: Any = values[ENCODERS]
+    return (number, first, dict(kept)), ((number, rest, told) if rest else None)
 
 
 def learnt(
@@ -175,7 +216,7 @@ def learnt(
         params=dict(plan.params) | told, structure=np.zeros((len(plan.treatments), 1), np.float32),
     )  # fmt: skip
     rounds = _Rounds(sites, plan, own, chosen, rows, progress)
-    found = progress.once("pretrained", 0.3, "pretraining", lambda: rounds.run(say))
+    found = progress.once("pretrained", 1.0, "pretrained", lambda: rounds.run(say))
     shared = {k.removeprefix("w/"): a for k, a in found.items() if k.startswith("w/")}
     made: Any = head.empty(plan, {k: a for k, a in shared.items() if k.startswith(ENCODER)})
     made.explained_ = _explained(plan.names, found["count"], found["sums"])
@@ -213,7 +254,8 @@ class _Rounds:
             self.progress.values |= _figures(told)
             self.progress.inside("pretraining")(arrays | {"done": np.array([number + 1]), "curve": curve})
             if say is not None:
-                say(0.3 * (number + 1) / self.own.pretraining_rounds, f"pretraining, round {number + 1}")
+                many = self.own.pretraining_rounds
+                say(0.2 + 0.8 * (number + 1) / many, f"pretraining, round {number + 1} of {many}")
         sums = self._asked("pretrain_score", shared, {"draw": self.own.pretraining_rounds})
         for name in _figures(np.ones(2)):  # of rounds, so not of what comes after
             self.progress.values.pop(name, None)

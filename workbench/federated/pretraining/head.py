@@ -42,6 +42,34 @@ def empty(plan: Plan, encoder: Mapping[str, np.ndarray]) -> DrugResponse:
     return _response(dict(plan.params), form, plan.treatments, np.zeros(t), np.zeros((size, t)), encoder)
 
 
+def turned(encoder: DrugResponse, plan: Plan) -> dict[str, np.ndarray]:
+    """The encoder's weights for features on a plan's axes, of the modalities that both have.
+
+        x = ((v - mean) / sd) A / s    so    x_own ~ x_plan T + t,   T = s_plan A_plan' (sd_plan / sd_own) A_own / s_own
+
+    Exact where the plan's axes span the encoder's; else what it says of the plan's part of the features.
+    """
+    out = {k: a for k, a in weights(encoder).items() if k.startswith("hidden.")}
+    for m in plan.names:
+        if m not in encoder.closed_.rotations:
+            continue
+        own, theirs = encoder.closed_.rotations[m], plan.rotations[m]
+        at = {c: i for i, c in enumerate(encoder.closed_.columns[m])}
+        both = [(i, at[c]) for i, c in enumerate(plan.columns[m]) if c in at]
+        i, j = (np.array(part, dtype=np.int64) for part in zip(*both, strict=True)) if both else (np.zeros(0, int),) * 2
+        heard = np.isfinite(own.sd[j]) & np.isfinite(theirs.sd[i])  # a constant feature has an infinite one
+        i, j = i[heard], j[heard]
+        a = own.axes[j].astype(np.float64) / own.sd[j, None] / own.scale
+        turn = theirs.scale * (theirs.axes[i].astype(np.float64) * theirs.sd[i, None]).T @ a
+        shift = (theirs.mean[i] - own.mean[j]).astype(np.float64) @ a
+        name = f"fusion.encoders.{m}"
+        w = weights(encoder)[f"{name}.weight"].astype(np.float64)
+        bias = weights(encoder)[f"{name}.bias"] + np.einsum("k,ekw->ew", shift, w)[:, None]
+        out[f"{name}.weight"] = np.einsum("pk,ekw->epw", turn, w).astype(np.float32)
+        out[f"{name}.bias"] = bias.astype(np.float32)
+    return out
+
+
 def fit(encoder: DrugResponse, fold: Fold, shares: tuple[float, ...] = SHARES) -> DrugResponse:
     """A head from the training rows of ``fold``, the site's own, on ``encoder``.
 

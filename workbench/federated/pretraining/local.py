@@ -18,7 +18,7 @@ from workbench.federated.messages import Ask
 from workbench.federated.network.local import check_rule, features, part_of
 from workbench.federated.network.module import one_cycle
 from workbench.federated.network.plan import Plan, carried
-from workbench.federated.pretraining.unlabelled import persons
+from workbench.federated.pretraining.unlabelled import everyone, persons
 from workbench.federated.site import Site, SiteError
 from workbench.nn.masked import MaskedAutoencoder
 
@@ -31,9 +31,7 @@ class Held:
     def __init__(self, site: Site, plan: Plan) -> None:
         check_rule(site)
         self.plan, self.digest, self.least = plan, plan.digest, site.policy.minimum_cell
-        subjects = [*site.subjects, *(s for s in site.unlabelled if s not in set(site.subjects))]
-        if shared := set(subjects) & (set(site.fold.test["subject"]) - set(site.subjects)):
-            raise SiteError(f"{len(shared)} test subjects stand among those to learn from.")
+        subjects = everyone(site)
         x, presence = features(site, plan, subjects)
         some = np.asarray(presence.any(1))
         if not some.any():

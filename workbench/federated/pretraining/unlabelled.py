@@ -1,17 +1,20 @@
 """Subjects that were looked at and never given a treatment: an encoder learns from them as well, a regression cannot.
 
 A subject counts that has a modality and stands on neither side of the split. A person of a test subject is out, however
-many samples it gave: what is tested shall not have been seen in any form.
+many samples it gave: what is tested shall not have been seen in any form. ``few`` rehearses a federation with many such
+subjects, by taking away the responses of most.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
+from workbench.federated.site import Site, SiteError
 from workbench.splits import Fold
 
 
@@ -24,9 +27,30 @@ def _people(fold: Fold) -> pl.DataFrame:
 
 
 def persons(fold: Fold, subjects: Sequence[str]) -> list[str]:
-    """Person of each of ``subjects``."""
+    """Person of each of ``subjects``: as the fold's rows say, else as the study does."""
     of = dict(_people(fold).iter_rows())
+    of |= dict(pl.concat([side.select("subject", "person") for side in (fold.train, fold.test)]).unique().iter_rows())
     return [of.get(s, s) for s in subjects]
+
+
+def everyone(site: Site) -> list[str]:
+    """Subjects of ``site`` to learn features from: those it trains on, then those without responses.
+
+    Where the latter are fewer persons than its policy's smallest cell they have no part: sums with and without them
+    would tell them apart.
+
+    Raises
+    ------
+    SiteError
+        A person that is tested stands among the latter.
+    """
+    known = set(site.subjects)
+    free = [s for s in site.unlabelled if s not in known]
+    tested = set(site.fold.test["person"]) - set(site.fold.train["person"])
+    people = persons(site.fold, free)
+    if found := sum(p in tested for p in people):
+        raise SiteError(f"{found} test subjects stand among those to learn from.")
+    return [*site.subjects, *free] if len(set(people)) >= site.policy.minimum_cell else site.subjects
 
 
 def of(fold: Fold) -> list[str]:
@@ -65,3 +89,25 @@ def dealt(fold: Fold, sites: Mapping[str, Sequence[str]], how: Mapping[str, Any]
         if site is not None:
             out[site].append(subject)
     return {s: tuple(held) for s, held in out.items()}
+
+
+def few(fold: Fold, sites: Mapping[str, Sequence[str]], share: float, seed: int = 0) -> Fold:
+    """``fold`` where only ``share`` of the training persons of each site keep their responses: the others have none.
+
+    A rehearsal of sites that measured many samples and tested treatments on few. The test rows stay as they are.
+
+    Raises
+    ------
+    ValueError
+        ``share`` is not above 0, or is above 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"responses should be above 0 and at most 1, the share that keeps them; found {share:g}.")
+    kept: list[str] = []
+    for subjects in sites.values():
+        own = fold.train.filter(pl.col("subject").is_in(pl.Series(list(subjects), dtype=pl.String).implode()))
+        order = sorted(own["person"].unique(), key=lambda p: hashlib.sha256(f"{seed}\x1ffew\x1f{p}".encode()).digest())
+        kept += order[: max(round(share * len(order)), 1)]
+    of_sites = pl.Series([s for subjects in sites.values() for s in subjects], dtype=pl.String).implode()
+    stays = pl.col("person").is_in(pl.Series(kept, dtype=pl.String).implode()) | ~pl.col("subject").is_in(of_sites)
+    return fold if share == 1 else replace(fold, train=fold.train.filter(stays))
