@@ -21,9 +21,11 @@ from workbench.federated.network.training import seed_of
 from workbench.federated.policy import Policy
 from workbench.federated.pretraining import fit as pretraining
 from workbench.federated.pretraining import head, local, unlabelled
+from workbench.federated.robust.faults import BadSite
+from workbench.federated.robust.updates import Checked, Checks
 from workbench.federated.simulation import simulate
 from workbench.federated.site import Site, SiteError
-from workbench.federated.sites import Inline
+from workbench.federated.sites import Inline, TooFewSites
 from workbench.federated.worth import value as worth
 from workbench.nn import kernel_ridge
 from workbench.nn.scaling import Rotation, standardise
@@ -299,6 +301,30 @@ def test_a_head_without_the_encoder_is_a_ridge_on_the_features_as_they_are(fold:
     np.testing.assert_allclose(told[known], plane[known], atol=2e-4)
 
 
+def test_a_head_on_axes_alone_is_a_ridge_on_axes_of_even_spread(fold: Fold, learnt: Any) -> None:
+    """The rival of every encoder: spreads are those of the site's subjects with responses and without."""
+    encoder, site = learnt[0], learnt[2][0]
+    made = head.fit(encoder, site.fold, (1.0,), free=site.unlabelled)
+    subjects, test = (sorted(side["subject"].unique()) for side in (site.fold.train, site.fold.test))
+    form = encoder.closed_
+    x, presence = form.features(fold.study, [*subjects, *site.unlabelled])
+    phi = form._phi(x, presence)
+    z = phi / phi[presence.any(1)].std(0)
+    n = len(subjects)
+    z, ahead = z[:n][presence[:n].any(1)], form._phi(*form.features(fold.study, test)) / phi[presence.any(1)].std(0)
+    z, ahead = z - z.mean(0), ahead - z.mean(0)
+    known = [s for s, p in zip(subjects, presence[:n].any(1), strict=True) if p]
+    scale = (z**2).sum(1).mean()
+    fitted = kernel_ridge.fit(z @ z.T / scale, matrix(site.fold.train, known, made.closed_.treatments))
+    plane = fitted.intercept + ahead @ z.T @ fitted.dual / scale
+    pairs = pl.DataFrame(
+        [(s, t) for s in test for t in made.closed_.treatments], ["subject", "treatment"], orient="row"
+    )
+    told = made.predict(fold.study, pairs)["predicted"].to_numpy().reshape(plane.shape)
+    there = form.features(fold.study, test)[1].any(1)
+    np.testing.assert_allclose(told[there], plane[there], atol=2e-4)
+
+
 def test_a_head_comes_back_from_its_numbers(fold: Fold, learnt: Any) -> None:
     site = learnt[2][0]
     made: Any = head.fit(learnt[0], site.fold)
@@ -438,6 +464,85 @@ def test_few_keep_their_responses_and_the_encoder_learns_from_all(fold: Fold) ->
         return far
 
     same(made, made_of(divided("marked, few", values=planted))[0])  # nothing of the tested is in axes or weights
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"), [("nan", "NaN"), ("shape", "shape"), ("gone", "no answer"), ("names", "missing")]
+)
+def test_a_site_that_fails_in_a_round_is_named_and_left_out(fold: Fold, fault: str, why: str) -> None:
+    """Its change is not averaged: the round is that of the others, to the bit."""
+    noted: list[Any] = []
+
+    def rounds(sites: Any) -> Any:
+        there = Checked(Inline(sites), Checks(), least=0, heard=noted.append)
+        return learn(there, pretraining_rounds=2, least=2)
+
+    sites = held(fold)
+    made = rounds([BadSite(sites[0], fault, purposes=("pretrain_round", "pretrain_score")), *sites[1:]])
+    if fault != "gone":
+        assert {n.site for n in noted} == {"site 1"} and all(why in n.why for n in noted)
+        assert {n.purpose for n in noted} == {"pretrain_round", "pretrain_score"}
+    gone = held(fold)
+    same(made, rounds([BadSite(gone[0], "gone", purposes=("pretrain_round", "pretrain_score")), *gone[1:]]))
+    whole = learn(held(fold), pretraining_rounds=2)
+    assert made.explained_[-1].persons < whole.explained_[-1].persons
+
+
+def test_too_few_sites_end_the_rounds(fold: Fold) -> None:
+    sites = held(fold)
+    bad = [BadSite(s, "nan", purposes=("pretrain_round",)) for s in sites[:2]]
+    with pytest.raises(TooFewSites, match=r"site 1.*site 2"):
+        learn(Checked(Inline([*bad, sites[2]]), Checks(), least=0), least=2)
+
+
+def test_a_site_that_comes_back_is_told_the_plan_anew(fold: Fold) -> None:
+    sites = held(fold)
+    asked: list[str] = []
+
+    class Restarted(Inline):
+        """Site 1 is a new process before the third ask of a round."""
+
+        def ask(self, ask: Ask, of: Any = None) -> Gathered:
+            asked.append(ask.purpose)
+            if asked.count("pretrain_round") == 3 and ask.purpose == "pretrain_round":
+                sites[0].memory.clear()
+            return super().ask(ask, of)
+
+    same(learn(Restarted(sites)), learn(held(fold)))
+
+
+def test_a_site_without_a_modality_learns_from_what_it_has(_module_home: object, fold: Fold) -> None:
+    poor = divided("no copy number", values=low_rank, leave_out=("copy_number",))
+    sites = held(fold)
+    there = sharing.at_random(fold, 3)["site 1"]
+    sites[0] = Site("site 1", sharing.local(poor, there), unlabelled=sites[0].unlabelled)
+    made = learn(sites, pretraining_rounds=1)
+    assert [e.modality for e in made.explained_] == ["expression", "mutation", "copy_number", "all"]
+    mine = sites[0].memory[local.MEMORY]
+    assert not mine.presence[:, 2].any() and mine.presence[:, 0].any()
+    counted = {e.modality: e.persons for e in made.explained_}
+    assert counted["copy_number"] <= counted["all"] - len(mine.subjects)
+
+
+def test_a_study_without_a_modality_goes_on_without_it(_module_home: object) -> None:
+    poor = divided("poor", values=low_rank, leave_out=("mutation", "copy_number"))
+    made = learn(held(poor), pretraining_rounds=1)
+    assert [e.modality for e in made.explained_] == ["expression", "all"]
+    site = held(poor)[0]
+    assert head.fit(made, site.fold).predict(poor.study, site.fold.test)["predicted"].null_count() == 0
+
+
+def test_a_site_with_too_few_lines_is_named_and_the_others_go_on(fold: Fold) -> None:
+    sites = held(fold)
+    sites[0] = replace(sites[0], policy=Policy(minimum_rows=10_000))
+    with pytest.raises(TooFewSites, match=r"site 1: policy"):
+        learn(sites, least=3)
+    made = learn(sites, least=2, pretraining_rounds=1)
+    others = sum(len(s.memory[local.MEMORY].subjects) for s in sites[1:])
+    assert made.explained_[-1].persons == others and local.MEMORY not in sites[0].memory
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])

@@ -12,7 +12,7 @@ The result is a DrugResponse like any other: closed form b, deep path z and c, k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,17 @@ def turned(encoder: DrugResponse, plan: Plan) -> dict[str, np.ndarray]:
     return out
 
 
-def fit(encoder: DrugResponse, fold: Fold, shares: tuple[float, ...] = SHARES) -> DrugResponse:
+def fit(
+    encoder: DrugResponse, fold: Fold, shares: tuple[float, ...] = SHARES, free: Sequence[str] | None = None
+) -> DrugResponse:
     """A head from the training rows of ``fold``, the site's own, on ``encoder``.
 
     Parameters
     ----------
     shares : candidates of a; (0.0,) is the same model without the encoder
+    free : subjects of the site without responses; where given, z is the encoder's principal axes, each with spread 1
+        over all the site's subjects, in place of the encoder: what samples alone are worth, without a network. One a
+        for all treatments, which was better on the other screen
 
     Returns
     -------
@@ -98,8 +103,12 @@ def fit(encoder: DrugResponse, fold: Fold, shares: tuple[float, ...] = SHARES) -
     part = part_of([str(of[s]) for s in subjects], int(params["members"]), int(params["seed"]))[there]
     y = matrix(train, subjects, treatments)[there]
     made = _response(params, form, treatments, np.zeros(len(treatments)), None, _padded(encoder, form))
-    phi = form._phi(x, presence)[there] * own
-    z = _encoded(made, x, presence)[:, there]
+    full = form._phi(x, presence)[there]
+    phi, loud = full * own, _loudness(form, fold, subjects, free or (), own)
+    if free is None:
+        z = _encoded(made, x, presence)[:, there]
+    else:
+        z, part = (full * loud)[None, :, own == 0], np.zeros(len(y), dtype=np.int64)
     plain, small = _kernel(phi - phi.mean(0))
     middle = z.mean(1)
     turned = [_kernel(ze - m) for ze, m in zip(z, middle, strict=True)]
@@ -114,7 +123,7 @@ def fit(encoder: DrugResponse, fold: Fold, shares: tuple[float, ...] = SHARES) -
         found.append(fitted)
         blind.append(np.stack([f.left_out for f in fitted])[part, rows])
     errors = np.stack([np.nansum((y - b) ** 2, axis=0) for b in blind])  # a column's gaps are the same for each
-    best = errors.argmin(0)
+    best = errors.argmin(0) if free is None else np.full(len(treatments), errors.sum(1).argmin())
     share = np.array(shares)[best]
     at = np.arange(len(treatments))
     dual = np.stack([[f.dual for f in row] for row in found])[best, :, :, at].transpose(1, 2, 0)  # (E, n, T)
@@ -122,14 +131,27 @@ def fit(encoder: DrugResponse, fold: Fold, shares: tuple[float, ...] = SHARES) -
     b = np.einsum("np,ent->pt", phi - phi.mean(0), dual) / len(z) * (1 - share) / small
     c = np.stack([(ze - m).T @ d / s for ze, m, d, (_, s) in zip(z, middle, dual, turned, strict=True)]) * share
     mean = np.nan_to_num(offset.mean(0), nan=float(np.nanmean(y)))  # NaN: measured on nobody with a modality
-    level = mean - phi.mean(0) @ b
-    away = -np.einsum("er,ert->et", middle, c)
-    made = _response(params, form, treatments, level, b, _padded(encoder, form), (c, away))
+    deep = None
+    if free is None:
+        deep = (c, -np.einsum("er,ert->et", middle, c))
+    else:
+        b[own == 0] = c[0] * loud[own == 0, None]
+    level = mean - full.mean(0) @ b
+    made = _response(params, form, treatments, level, b, _padded(encoder, form), deep)
     residual = y - np.take_along_axis(np.stack(blind), best[None, None, :], axis=0)[0]
     made.widths_ = HalfWidths.fit(residual.ravel(), np.tile(np.array(treatments), len(y)))
     told: Any = made
     told.shares_ = share
     return made
+
+
+def _loudness(
+    form: ClosedForm, fold: Fold, subjects: Sequence[str], free: Sequence[str], own: np.ndarray
+) -> np.ndarray:
+    """By what a shared axis (F,) is multiplied to have spread 1 over ``subjects`` and ``free``; 0 for own axes."""
+    x, presence = form.features(fold.study, [*subjects, *free])
+    spread = form._phi(x, presence)[presence.any(1)].std(0) * (1.0 - own)
+    return np.where(spread > LEAST * max(spread.max(initial=0.0), 1e-12), 1.0 / np.maximum(spread, 1e-12), 0.0)
 
 
 def _widened(form: ClosedForm, fold: Fold, subjects: list[str]) -> tuple[ClosedForm, np.ndarray]:
