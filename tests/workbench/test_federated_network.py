@@ -313,6 +313,81 @@ def test_fine_tuning_changes_what_it_may_and_fits_the_site(fold: Fold, kept: Any
     assert near < 0.5 * far
 
 
+# --- what a site keeps between rounds --------------------------------------------------------------------------------
+
+
+def test_what_a_site_keeps_is_put_in_anew_each_round(fold: Fold, kept: Any) -> None:
+    """Planted: the kept network is spoilt in every weight, gradient and setting; the next answer must not notice."""
+    first, second = [a for a in kept[3] if a.purpose == "network_round"][:2]
+    clean, spoilt = held(fold)[:2], held(fold)[:2]
+    for site in [*clean, *spoilt]:
+        site.answer(first)
+    for site in spoilt:
+        network_ = site.memory[_network_local.MEMORY]._network
+        assert network_.optimizer_ is None and network_.kept_ is None and network_.shared_ == []
+        for parameter in network_.parameters():
+            assert parameter.grad is None
+            parameter.data.fill_(torch.nan)
+            parameter.grad = torch.full_like(parameter, 7.0)
+        network_.train()
+        network_.sigma_ = torch.nan
+    for a, b in zip(clean, spoilt, strict=True):
+        left, right = a.answer(second).arrays, b.answer(second).arrays
+        assert np.abs(left["change.hidden.weight"]).max() > 0
+        for name, array in left.items():
+            np.testing.assert_array_equal(array, right[name], err_msg=name)
+
+
+def test_two_federations_of_unlike_widths_in_turn_end_as_each_alone(fold: Fold, kept: Any) -> None:
+    """The same sites asked by both: a network of the one is never used for the other, nor its rows."""
+    wide = {"parameters": PARAMS | {"width": 12}, "rounds": 2}
+    alone = fit(held(fold), **wide)
+    sites = held(fold)
+    asks = [a for a in kept[3] if a.purpose == "network_round"]
+    there = Inline(sites)
+
+    class Both(Inline):
+        def ask(self, ask: Ask, of: Sequence[str] | None = None) -> Gathered:
+            if ask.purpose == "network_round":  # the other one's first round in between: it came with the plan
+                for site in sites:
+                    assert site.answer(asks[0]).refused is None
+            return there.ask(ask, of)
+
+    both = fit(Both(sites), **wide)
+    assert [len(r["took"]) for r in both.rounds_] == [3, 3]
+    same(both, alone)
+    assert weights(both)["hidden.weight"].shape != weights(kept[0])["hidden.weight"].shape
+
+
+def test_layers_of_its_own_come_before_what_is_kept(fold: Fold) -> None:
+    """A site that keeps layers has none of its own in the first round: then a network is built anew."""
+    there, asked = recorded(held(fold))
+    fit(there, own=["identity"], rounds=2)
+    first = next(a for a in asked if a.purpose == "network_round")
+    site, other = held(fold)[0], held(fold)[0]
+    site.answer(first)
+    local = site.memory[_network_local.MEMORY]
+    local.own, local.trained, local.answered = {}, -1, None  # as after a restart, but with the network still there
+    for parameter in local._network.parameters():
+        parameter.data.fill_(torch.nan)
+    left, right = site.answer(first).arrays, other.answer(first).arrays
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name], err_msg=name)
+
+
+def test_an_ask_is_known_again_by_every_number(kept: Any) -> None:
+    ask = next(a for a in kept[3] if a.purpose == "network_round")
+    said = _network_local.Asked(ask)
+    again = replace(ask, arrays={k: a.copy() for k, a in ask.arrays.items() if not k.startswith("plan.")}, round=99)
+    assert said == _network_local.Asked(again)
+    for name in ("weights.hidden.weight", "offset", "sigma"):
+        arrays = {k: a.copy() for k, a in ask.arrays.items()}
+        arrays[name].flat[-1] = np.nextafter(arrays[name].flat[-1], np.inf)
+        assert said != _network_local.Asked(replace(ask, arrays=arrays)), name
+    assert said != _network_local.Asked(replace(ask, values=dict(ask.values) | {"number": 1}))
+    assert said != "a text"
+
+
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 

@@ -60,7 +60,7 @@ class Site:
 
     def block(self, modality: str, subjects: Sequence[str], columns: list[str] | None = None):
         """(values (n, f) float32, presence (n,), features) of own ``subjects``; others' raise SiteError."""
-        own = {*self.fold.train["subject"], *self.fold.test["subject"], *self.unlabelled}
+        own = {*self.fold.train["subject"].unique(), *self.fold.test["subject"].unique(), *self.unlabelled}
         if not set(subjects) <= own:
             raise SiteError("a site reads its own subjects only.")
         if modality not in self.fold.study.modalities:

@@ -16,7 +16,7 @@ from workbench.federated.asked import Answer, Leaves
 from workbench.federated.exact import rows as _rows
 from workbench.federated.messages import Ask
 from workbench.federated.network import local as _network_local
-from workbench.federated.network.module import set_weights, weights
+from workbench.federated.network.module import weights
 from workbench.federated.network.training import trained, weight_of
 from workbench.federated.site import SiteError
 
@@ -45,13 +45,10 @@ def answer(site, ask: Ask) -> Answer:
     double (the change leaves as float64),
     been (sites that took part in an earlier round, where own or keep_optimizer is in use).
     """
-    local, digest = _network_local.of(site, ask), _network_local.asked_digest(ask)
-    if (
-        local.answered is not None and local.answered[0] == digest
-    ):  # asked once more: the same answer, not two trainings
+    local, asked = _network_local.of(site, ask), _network_local.Asked(ask)
+    if local.answered is not None and local.answered[0] == asked:  # once more: the same answer, not two trainings
         return Answer(local.train.height, local.answered[1], behind=local.behind)
     sigma = float(ask.arrays["sigma"][0])
-    module = local.module(sigma)
     shared = {k.removeprefix("weights."): a for k, a in ask.arrays.items() if k.startswith("weights.")}
     own = tuple(_rows.texts(ask, "own"))
     if local.trained < 0 and site.name in _rows.texts(ask, "been"):  # begun anew it would be another training, unsaid
@@ -60,7 +57,7 @@ def answer(site, ask: Ask) -> Answer:
             f"this site took part before and no longer has {gone}: its process was ended. Start the "
             "training again, or without own and keep_optimizer."
         )
-    set_weights(module, shared | local.own)
+    module = local.network(shared, sigma)
     rows = local.rows(ask.arrays["offset"], sigma)
     miss = local.held_out(module) - rows.target.numpy()
     number = int(_rows.number(ask, "number"))
@@ -72,16 +69,18 @@ def answer(site, ask: Ask) -> Answer:
     of = int(_rows.number(ask, "rows"))
     share, weight = local.train.height / of, weight_of(local.train.height, of)
     wide = np.float64 if ask.values.get("double") else np.float32
-    arrays = {
-        f"change.{k}": (after[k].astype(wide) - w) * wide(weight)
-        for k, w in shared.items()
-        if not k.startswith(own or "\0")
-    }
+    arrays = {}
+    for k, w in shared.items():
+        if not k.startswith(own or "\0"):
+            arrays[f"change.{k}"] = change = after[k].astype(wide, copy=False)
+            change -= w
+            change *= wide(weight)
     seen = module.seen_.tolist()
+    local.keep(module)
     arrays |= {
         "share": np.array([share]),
         "learnt": np.array([share * seen[0] / max(seen[1], 1.0)]),
         "held_out": np.array([float((miss.astype(np.float64) ** 2).sum()), float(len(miss))]),
     }
-    local.answered = (digest, arrays)
+    local.answered = (asked, arrays)
     return Answer(local.train.height, arrays, behind=local.behind)

@@ -6,7 +6,7 @@ Kept in the site's memory by the plan's digest; never sent.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from workbench import units
 from workbench.batches import Rows
 from workbench.federated.messages import Ask
-from workbench.federated.network.module import RoundResponse
+from workbench.federated.network.module import RoundResponse, set_weights
 from workbench.federated.network.plan import Plan, carried
 from workbench.federated.site import Site, SiteError
 from workbench.predictors._closed_form import STRUCTURE
@@ -26,21 +26,42 @@ MEMORY = "network"
 HELD_APART = ("subject", "pair")  # of a fold; in both, a member's part holds whole persons
 
 
+KEYS = ("plan", "number", "rounds", "epochs", "proximal", "own", "keep_optimizer", "double", "rows",
+        "closed_form_share")  # fmt: skip
+
+
+class Asked:
+    """An ask kept to know it again: equal to one with the same arrays and values, but for the plan that came along."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.values = [ask.values.get(k) for k in KEYS]
+        self.arrays = {k: a for k, a in ask.arrays.items() if not k.startswith("plan.")}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Asked):
+            return False
+        same = self.values == other.values and self.arrays.keys() == other.arrays.keys()
+        return same and all(
+            a.dtype == (b := other.arrays[k]).dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+            for k, a in self.arrays.items()
+        )
+
+
 def asked_digest(ask: Ask, *leave: str) -> str:
     """Digest of an ask's arrays and values, without the plan that came along and what ``leave`` names."""
     h = hashlib.blake2b(digest_size=16)
     for name in sorted(set(ask.arrays) - set(leave)):
         if not name.startswith("plan."):
             h.update(name.encode() + np.ascontiguousarray(ask.arrays[name]).tobytes())
-    keys = ("plan", "number", "rounds", "epochs", "proximal", "own", "keep_optimizer", "double", "rows",
-            "closed_form_share")  # fmt: skip
-    return h.hexdigest() + repr([ask.values.get(k) for k in keys])
+    return h.hexdigest() + repr([ask.values.get(k) for k in KEYS])
 
 
-def part_of(names: Sequence[str], parts: int, seed: int) -> np.ndarray:
+def part_of(names: Sequence[str] | pl.Series, parts: int, seed: int) -> np.ndarray:
     """Part (0 .. parts-1) of each name by a hash of it: all sites deal alike without telling names (as ``_rows``)."""
-    dealt = {n: hashlib.sha256(f"{seed}\x1f{n}".encode()).digest()[:8] for n in set(names)}
-    return np.array([int.from_bytes(dealt[n], "big") % parts for n in names], dtype=np.int64)
+    told = pl.Series("name", names, dtype=pl.String)
+    distinct = told.unique().to_list()
+    dealt = [int.from_bytes(hashlib.sha256(f"{seed}\x1f{n}".encode()).digest()[:8], "big") % parts for n in distinct]
+    return np.array(dealt, dtype=np.int64)[positions(told, distinct)]
 
 
 def check_rule(site: Site) -> None:
@@ -71,11 +92,12 @@ class Local:
         self.x, self.presence = features(site, plan, self.subjects)
         self.subject = positions(self.train["subject"], self.subjects)
         self.drug = positions(self.train["treatment"], plan.treatments)
-        self.part = part_of(self.train["person"].to_list(), int(plan.params["members"]), int(plan.params["seed"]))
+        self.part = part_of(self.train["person"].cast(pl.String), int(plan.params["members"]), int(plan.params["seed"]))
         self.own: dict[str, np.ndarray] = {}  # layers this site keeps to itself
         self.optimizer: dict[str, Any] | None = None
         self.trained = -1  # the last round that was trained here
-        self.answered: tuple[str, dict[str, np.ndarray]] | None = None  # the last round's ask, by digest, and answer
+        self.answered: tuple[object, dict[str, np.ndarray]] | None = None  # the last round's ask and answer
+        self._network: RoundResponse | None = None  # kept between rounds: building one takes as long as a small round
         self.residual: tuple[str, np.ndarray, np.ndarray] | None = None  # digest of what made it
 
     def rows(self, offset: np.ndarray, sigma: float) -> Rows:
@@ -95,6 +117,26 @@ class Local:
     def module(self, sigma: float) -> RoundResponse:
         """A network of the plan's shape, weights yet to be put in."""
         return built(self.plan, sigma)
+
+    def network(self, shared: Mapping[str, np.ndarray], sigma: float) -> RoundResponse:
+        """A network with the weights ``shared`` and this site's own, in evaluation mode; the same object each round.
+
+        Nothing of the last round stays in it: every weight is put in anew (else one is built), and what an optimiser
+        or a gradient held is dropped.
+        """
+        given = dict(shared) | self.own
+        kept = self._network
+        if kept is None or given.keys() != dict(kept.named_parameters()).keys():
+            kept = self.module(sigma)
+        self._network = None  # whatever goes wrong below, a network half way is not used again
+        set_weights(kept, given)
+        kept.sigma_ = sigma
+        return kept.eval()
+
+    def keep(self, network: RoundResponse) -> None:
+        """Keep a network for the next round, its weights and all it has on its way dropped."""
+        network.forget()
+        self._network = network
 
     def closed(self, solutions: np.ndarray, modality: str) -> np.ndarray:
         """The closed form's prediction of each row by the solution that its part had no say in: (n,).
@@ -147,7 +189,7 @@ def built(plan: Plan, sigma: float) -> RoundResponse:
     module = RoundResponse(**plan.params)
     sizes = {m: plan.rotations[m].axes.shape[1] for m in plan.names}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(plan.params["seed"]))
+        torch.default_generator.manual_seed(int(plan.params["seed"]))
         module._build(sizes, len(plan.treatments), plan.structure.shape[1])
     module.register_buffer("structure", torch.from_numpy(plan.structure), persistent=False)
     module.sigma_ = sigma

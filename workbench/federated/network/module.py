@@ -64,6 +64,12 @@ class RoundResponse(DrugResponse):
         self.shared_ = [p.detach().clone() for p in self.parameters()] if proximal else []
         return self
 
+    def forget(self) -> None:
+        """Drop what a round leaves: gradients, the optimiser and its state, the weights it was held near."""
+        self.zero_grad(set_to_none=True)
+        self.optimizer_ = self.kept_ = None
+        self.shared_ = []
+
     def configure_optimizers(self) -> Any:
         p = self.params
         self.optimizer_ = torch.optim.AdamW(

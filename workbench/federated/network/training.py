@@ -27,7 +27,7 @@ def trained(module: RoundResponse, rows: Rows, ask: Ask, name: str, optimizer: d
     module.begin(number * steps, total, _rows.number(ask, "proximal"), optimizer)
     module.train()  # predicting left it in evaluation mode, and the trainer keeps what it finds
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, str(number)))
+        torch.default_generator.manual_seed(seed_of(seed, str(number)))  # the CPU's; manual_seed looks for others too
         train.run_lightning(module, loader, epochs=epochs, survive=train.Survive(None), accelerator="cpu")
 
 
