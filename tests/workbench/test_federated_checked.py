@@ -41,8 +41,10 @@ def federation(predictor: str = "ridge", sites: Any = 4, **own: Any) -> spec.Fed
     if predictor == "drug_response":
         top["parameters"] = {predictor: PARAMS}
     settings = (RIDGE if predictor == "ridge" else NETWORK) | own.pop("settings", {})
-    own = {"sites": {"random": sites} if isinstance(sites, int) else sites, "settings": settings, "rounds": 2,
+    own = {"sites": {"random": sites} if isinstance(sites, int) else sites, "settings": settings,
            "policy": {"minimum_rows": 5, "minimum_cell": 1}, "least": 2} | own  # fmt: skip
+    if predictor == "drug_response":
+        own = {"rounds": 2} | own
     return spec.of(top | {"federation": own})
 
 
@@ -352,8 +354,8 @@ def test_a_rule_withstands_what_the_checks_let_pass(how: str, swayed: Any) -> No
 # --- a rule that remembers, and sites that forget --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cut", [1, 2])
-def test_a_rule_that_remembers_goes_on_where_the_server_was_killed(cut: int) -> None:
+@pytest.mark.parametrize(("name", "cut"), [("remembering", 1), ("remembering", 2), ("curvature", 2)])
+def test_a_rule_that_remembers_goes_on_where_the_server_was_killed(name: str, cut: int) -> None:
     from workbench.federated.network import fit as network
 
     plan = federation("drug_response", sites=5, rounds=3)
@@ -367,14 +369,16 @@ def test_a_rule_that_remembers_goes_on_where_the_server_was_killed(cut: int) -> 
             lying(plan, "sign"), simulate.settings(plan) | dict(plan.settings), state, keep, combine=rule
         )
 
-    whole = rules.make("remembering", bad=1)
+    whole: Any = rules.make(name, bad=1)
     model = fitted(whole)
     rounds = [s for s in states if "inside/network/done" in s[1]]
     killed = next(s for s in rounds if s[1]["inside/network/done"][0] == cut)
-    again = rules.make("remembering", bad=1)
+    again: Any = rules.make(name, bad=1)
     resumed = fitted(again, killed)
     same(resumed, model)
-    assert again.evidence == whole.evidence and len(again.evidence) == 5  # type: ignore[attr-defined]
+    assert again.evidence == whole.evidence and len(again.evidence) == (5 if name == "remembering" else 0)
+    for site, row in getattr(whole, "seen", {}).items():
+        np.testing.assert_array_equal(again.seen[site], row)
     assert resumed.rounds_ == model.rounds_
 
 

@@ -363,7 +363,7 @@ def test_what_training_depends_on_is_in_its_mark() -> None:
     toy.write()
     marks = {
         simulate.mark(federation(), 0),
-        simulate.mark(federation(rounds=11), 0),
+        simulate.mark(federation(least=3), 0),
         simulate.mark(federation(sites={"random": 4}), 0),
         simulate.mark(federation(policy={"minimum_rows": 6}), 0),
         simulate.mark(federation(top={"seed": 1}), 0),

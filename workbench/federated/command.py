@@ -115,7 +115,7 @@ def simulate(argv: list[str]) -> int:
     from workbench import runs, summary
     from workbench.federated.simulation.simulate import WORKERS
     from workbench.federated.simulation.simulate import simulate as go
-    from workbench.federated.watched import checked
+    from workbench.federated.watched import checked, missed
 
     if swept := runs.sweep():
         sys.stderr.write(f"{swept} runs of ended processes were marked KILLED\n")
@@ -124,7 +124,8 @@ def simulate(argv: list[str]) -> int:
     sys.stderr.write("\n" * sys.stderr.isatty())
     print(summary.table(run))
     print("\n" + _by_site(run))
-    for line in checked(run.table("FEDERATION_ROUNDS")):
+    rounds = run.table("FEDERATION_ROUNDS")
+    for line in [*checked(rounds), *missed(rounds)]:
         print(line)
     print(f"\nrun {run.run_id}\n  report   workbench report {run.run_id[:8]} --out report.html")
     if given.json:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
 HELLO = Ask("hello")
+LATE = 108  # ours, beside Flower's codes
 LOST = {  # Flower's codes; its texts are left out, for they may quote what the site holds
     0: "its process ended or could not be reached",
     1: "its app could not be loaded",
@@ -31,6 +32,7 @@ LOST = {  # Flower's codes; its texts are left out, for they may quote what the 
     5: "its node is not connected",
     7: "its app is not the one that was sent",
     8: "its app ended before it answered",
+    LATE: "its answer took longer than timeout_s allows",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,9 +120,28 @@ def checked(rounds: pl.DataFrame) -> list[str]:
     told = rounds.select("round", pl.col("site", "name", "lost").cast(pl.String)).filter(
         (pl.col("name") == DROPPED) | pl.col("name").str.starts_with(f"{FLAGGED}: ")
     )
+    seen = ((number, site, *(lost or name).split(": ", 2)) for number, site, name, lost in told.iter_rows())
+    return _in_words(seen)
+
+
+def missed(rounds: pl.DataFrame) -> list[str]:
+    """Who did not answer, or was set aside by a robust rule, when and why: lines as those of ``checked``."""
+    told = rounds.select("round", pl.col("site", "name", "lost").cast(pl.String)).filter(
+        pl.col("lost").is_not_null() & (pl.col("name") != DROPPED)
+    )
+    aside = "set aside"
+    seen = (
+        (number, site, aside, "training", lost.removeprefix(f"{aside}: ")) if name == aside
+        else (number, site, "lost", name, lost.rstrip("."))
+        for number, site, name, lost in told.iter_rows()
+    )  # fmt: skip
+    return _in_words(seen)
+
+
+def _in_words(seen: Iterable[tuple[int, str, str, str, str]]) -> list[str]:
+    """A line for each site, kind and ask, of (round, site, kind, purpose, why)."""
     found: dict[tuple[str, str, str], dict[str, list[int]]] = {}
-    for number, site, name, lost in told.sort("round", maintain_order=True).iter_rows():
-        kind, purpose, why = (lost or name).split(": ", 2)
+    for number, site, kind, purpose, why in sorted(seen, key=lambda s: s[0]):
         found.setdefault((site, kind, purpose), {}).setdefault(why, []).append(number)
     lines = []
     for (site, kind, purpose), reasons in found.items():

@@ -112,6 +112,11 @@ def _schema(ask: Ask, reply: Reply, kept: dict) -> Reply:
     return replace(reply, values=dict(reply.values) | {"schema": "another"})
 
 
+def _unit(ask: Ask, reply: Reply, kept: dict, unit: str = "mmol/l") -> Reply:
+    """Another unit of the endpoint, where one is told."""
+    return replace(reply, values=dict(reply.values) | {"unit": unit}) if "unit" in reply.values else reply
+
+
 def _stale(ask: Ask, reply: Reply, kept: dict, relabel: bool = False) -> Reply:
     """The answer of before; ``relabel`` puts the new round on it."""
     before = kept.get("before", reply)
@@ -149,6 +154,7 @@ FAULTS: dict[str, Callable[..., Reply]] = {
     "dtype": _dtype,
     "names": _names,
     "schema": _schema,
+    "unit": _unit,
     "stale": _stale,
     "replayed": partial(_stale, relabel=True),
     "counts": _counts,

@@ -78,6 +78,6 @@ def _fits(key: str, value: Any, example: Any) -> bool:
         return isinstance(value, list | tuple) and bool(value) and all(type(v) is type(example[0]) for v in value)
     if isinstance(example, bool) or isinstance(value, bool):
         return isinstance(example, bool) and isinstance(value, bool)
-    if isinstance(example, int):
-        return isinstance(value, int)
+    if isinstance(example, int | str):
+        return isinstance(value, type(example))
     return isinstance(value, int | float) and value == value

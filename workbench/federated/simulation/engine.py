@@ -55,11 +55,12 @@ def running(federation: Federation, number: int, workers: int = 0, folder: Path 
         ends.enter_context(_quiet("flwr"))
         if workers:
             ends.enter_context(ray_running(workers))
-        runtime = _runtime.Runtime(app, task.run_config(federation, number), len(dealt), workers)
+        limit = federation.timeout_s
+        runtime = _runtime.Runtime(app, task.run_config(federation, number), len(dealt), workers, limit)
         ends.callback(runtime.end)
-        yield FlowerSites(
-            runtime.grid, len(dealt), federation.timeout_s, least=federation.least, pause_s=LOOK_S, wait=runtime.wait
-        )
+        # in this process sites answer one after the other, each within the limit
+        whole = limit if workers else limit * len(dealt)
+        yield FlowerSites(runtime.grid, len(dealt), whole, least=federation.least, pause_s=LOOK_S, wait=runtime.wait)
 
 
 @contextlib.contextmanager

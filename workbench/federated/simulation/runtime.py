@@ -7,12 +7,14 @@ Source: flwr 1.41, ``simulation/run_simulation.py`` and ``server/superlink/fleet
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import ClientAppException
 from flwr.common.constant import RUN_ID_NUM_BYTES, SUPERLINK_NODE_ID, TASK_ID_NUM_BYTES
@@ -30,6 +32,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid import InMemoryGrid
+
+from workbench.federated.server_app import LATE
 
 END_S = 30.0  # longest wait for the runtime to end; its workers look once a second
 
@@ -73,11 +77,14 @@ class State(InMemoryLinkState):
 
 
 class Here(Backend):
-    """Runs the ClientApp in this process, one message after the other; ``threads``: torch's, 0 leaves them."""
+    """Runs the ClientApp in this process, one message after the other; ``threads``: torch's, 0 leaves them.
 
-    def __init__(self, threads: int = 0) -> None:
+    ``limit_s``: an answer that took longer is none. Sites that wait for their turn are not late.
+    """
+
+    def __init__(self, threads: int = 0, limit_s: float = math.inf) -> None:
         super().__init__({})
-        self.threads = threads
+        self.threads, self.limit_s = threads, limit_s
 
     def build(self, app_fn: Callable[[], ClientApp]) -> None:
         self.app = app_fn()
@@ -98,8 +105,12 @@ class Here(Backend):
             self.threads and torch and torch.get_num_threads() != self.threads
         ):  # a thread's own: it began with all cores
             torch.set_num_threads(self.threads)
+        began = time.monotonic()
         try:
-            return self.app(message=message, context=context), context
+            made = self.app(message=message, context=context)
+            if time.monotonic() - began > self.limit_s:
+                made = Message(Error(LATE, ""), reply_to=message)
+            return made, context
         except Exception as error:
             raise ClientAppException(type(error).__name__) from error  # the same code as from a worker
 
@@ -167,9 +178,17 @@ class Runtime:
     config : what each site is told of the run
     nodes : number of sites; a site's number is its "partition-id"
     workers : Ray's actors; 0: this process
+    limit_s : of one site's answer, without workers [s]
     """
 
-    def __init__(self, app: ClientApp, config: Mapping[str, str | int], nodes: int, workers: int = 0) -> None:
+    def __init__(
+        self,
+        app: ClientApp,
+        config: Mapping[str, str | int],
+        nodes: int,
+        workers: int = 0,
+        limit_s: float = math.inf,
+    ) -> None:
         self.stop, self.answered = Told(), threading.Event()
         self.error: BaseException | None = None
         run = Run.create_empty(run_id=generate_rand_int_from_bytes(RUN_ID_NUM_BYTES))
@@ -188,7 +207,7 @@ class Runtime:
         stores = {node: _store(node, number, nodes, run.run_id, dict(config)) for node, number in mapping.items()}
         torch = sys.modules.get("torch")
         threads = torch.get_num_threads() if torch else 0
-        backend = (lambda: Actors(workers, nodes)) if workers else (lambda: Here(threads))
+        backend = (lambda: Actors(workers, nodes)) if workers else (lambda: Here(threads, limit_s))
 
         def runtime() -> None:
             try:
