@@ -12,6 +12,9 @@ export const signed = (x, digits = 3) => {
 export const within = (low, high, say) => (Number.isFinite(low) && Number.isFinite(high) ? `${say(low)} to ${say(high)}` : "no interval");
 export const listed = (texts) => (texts.length > 1 ? `${texts.slice(0, -1).join(", ")} and ${texts.at(-1)}` : texts.join(""));
 
+/** At most six names; of more, the first three and how many others. */
+export const some = (names, all) => (names.length > 6 ? `${names.length} of ${all} sites (${names.slice(0, 3).join(", ")} and ${names.length - 3} more)` : listed(names));
+
 /** Bytes as people read them; null and NaN were not measured. */
 export function size(n) {
   if (n === null || n === undefined || Number.isNaN(n)) return UNKNOWN;
@@ -35,39 +38,52 @@ export function summary(header, sites, place, metric, arm) {
   const told = sites.map((s) => s.verdict).filter(Boolean), by = (v) => told.filter((t) => t.verdict === v);
   if (!told.length) return "No verdict: no site has been compared with what it has alone.";
   const [join, stay, unsure] = ["join", "do not join", "cannot tell"].map(by), parts = [];
-  for (const [words, some] of [["Join", join], ["Do not join", stay], ["Cannot tell", unsure]]) if (some.length) parts.push(`${words}: ${listed(some.map((v) => v.site))}.`);
+  for (const [words, found] of [["Join", join], ["Do not join", stay], ["Cannot tell", unsure]]) if (found.length) parts.push(`${words}: ${some(found.map((v) => v.site), told.length)}.`);
   const whole_ = header.overall.find((o) => o.place === place && o.metric === metric && o.arm === arm);
   const harmed = told.filter((v) => v.negative_transfer);
   const gain = whole_ && Number.isFinite(whole_.gain) ? ` Mean gain over ${whole_.sites} sites in ${metric}: ${signed(whole_.gain)} (${within(whole_.low, whole_.high, signed)}).` : "";
-  return `${parts.join(" ")}${gain}${harmed.length ? ` Worse than alone in some metric: ${listed(harmed.map((v) => v.site))}.` : ""}`;
+  return `${parts.join(" ")}${gain}${harmed.length ? ` Worse than alone in some metric: ${some(harmed.map((v) => v.site), told.length)}.` : ""}`;
 }
 
-/** Of each kind of attack on a site, or on the federation, the one that got furthest, in words; without any: not measured.
- *  A figure without an interval is of what secure sums or noise hide: told only where there is no other. */
-export function attacksOn(header, site) {
-  const kinds = new Map();
-  for (const a of header.attacks) {
-    if (a.site !== site && a.site !== null) continue;
-    const kind = a.attack.split(",")[0], found = kinds.get(kind) || [];
-    kinds.set(kind, [...found, a]);
-  }
-  if (!kinds.size) return UNKNOWN;
-  const far = (a) => (Number.isFinite(a.value) ? Math.abs(a.value - (a.chance ?? 0)) : -1), first = (all, some) => (some.length ? some : all);
-  return [...kinds.values()].map((all) => {
-    const whole_ = first(all, all.filter((a) => !a.figure.startsWith("TPR"))), seen = first(whole_, whole_.filter((a) => Number.isFinite(a.low)));
-    const a = seen.reduce((best, one) => (far(one) > far(best) ? one : best));
-    return `${a.attack}: ${a.figure} ${Number.isFinite(a.value) ? fixed(a.value, 2) : UNKNOWN}${Number.isFinite(a.chance) ? `, chance ${fixed(a.chance, 2)}` : ""}${a.site === null ? " (the shared model)" : ""}`;
-  }).join("; ");
+/** Flags that every site of a place and arm has, which are told once; of one site none are. */
+export function shared(verdicts) {
+  const [first, ...rest] = verdicts;
+  return rest.length ? first.flags.filter((text) => rest.every((v) => v.flags.includes(text))) : [];
+}
+
+export const WHOLE = "the whole federation";
+
+/** Attacks in words, those on the whole federation first: {attack, target, knows, figure, value, low, high, chance, works, more}.
+ *  Rates at few false alarms stand with the figure of their attack; a figure without an interval is of what the
+ *  federation's rules hide from the attacker. */
+export function attackRows(header) {
+  const rate = (a) => a.figure.startsWith("TPR"), same = (a, b) => a.attack === b.attack && a.site === b.site && a.knows === b.knows;
+  const rows = header.attacks.filter((a) => !rate(a)), rates = header.attacks.filter(rate);
+  const per = (x) => `${short(100 * x, 2)}\u00a0%`;
+  const told = [...rows, ...rates.filter((r) => !rows.some((a) => same(a, r)))].map((a) => ({
+    attack: a.attack, target: a.site ?? WHOLE, knows: a.knows || "", figure: a.figure, value: a.value, low: a.low, high: a.high, chance: a.chance,
+    works: !Number.isFinite(a.value) ? UNKNOWN : !Number.isFinite(a.low) || !Number.isFinite(a.chance) ? "no interval" : a.low > a.chance ? "works" : "not shown to work",
+    more: rate(a) ? "" : rates.filter((r) => same(r, a) && Number.isFinite(r.value)).map((r) => `${per(r.value)} caught at ${r.figure.replace(/^TPR at /, "").replace(/\.0%/, "%").replace("%", "\u00a0%").replace("FPR", "false alarms")}, chance ${per(r.chance)}`).join("; "),
+  }));
+  const kind = (a) => a.attack.split(",")[0], kinds = [...new Set(told.map(kind))], names = [...new Set(told.map((a) => a.attack))];
+  const order = (a) => [kinds.indexOf(kind(a)), names.indexOf(a.attack), a.target === WHOLE ? 0 : 1];
+  return told.sort((a, b) => order(a).map((x, i) => x - order(b)[i]).find((x) => x) || 0); // a stable sort
+}
+
+/** Epsilon that a site spent, of what was agreed; where there is none, why. */
+export function privacy(header, verdict) {
+  if (!Number.isFinite(verdict.epsilon)) return header.exact ? "no bound: exact" : UNKNOWN;
+  const of = Number.isFinite(header.limit) ? ` of ${short(header.limit)}` : "", at = Number.isFinite(verdict.delta) ? ` at \u03b4 ${short(verdict.delta, 1)}` : "";
+  return `${short(verdict.epsilon)}${of}${at}`;
 }
 
 /** What a site paid: texts in the order of COSTS. */
-export const COSTS = ["Training rows", "Share", "Epsilon", "Bytes sent", "Messages", "Rounds", "Refused", "Attacks"];
+export const COSTS = ["Training rows", "Share of rows", "Epsilon spent", "Bytes sent", "Messages sent", "Asks without its answer"];
 export function paid(header, verdict, all) {
   const count = (x) => (x === null || x === undefined ? UNKNOWN : whole(x)), total = all.reduce((sum, v) => sum + (v.rows ?? NaN), 0);
   return [
     count(verdict.rows), Number.isFinite(total) && total > 0 ? `${fixed((100 * verdict.rows) / total, 0)} %` : UNKNOWN,
-    Number.isFinite(verdict.epsilon) ? `${short(verdict.epsilon)}${Number.isFinite(verdict.delta) ? ` at \u03b4 ${short(verdict.delta, 1)}` : ""}` : UNKNOWN,
-    size(verdict.bytes), count(verdict.messages), count(verdict.rounds), count(verdict.refusals), attacksOn(header, verdict.site),
+    privacy(header, verdict), size(verdict.bytes), count(verdict.messages), count(verdict.refusals),
   ];
 }
 
@@ -102,12 +118,13 @@ export function lines({ header, columns: c }, name) {
 
 /** By site: rounds with a part in them, bytes, the last round, and why it was lost when; plus how far the whole is. */
 export function progress({ header, columns: c }) {
-  const by = header.sites.map((site) => ({ site, rounds: new Set(), bytes: NaN, lost: new Map(), last: -1 })), asks = new Map();
-  let round = -1;
+  const by = header.sites.map((site) => ({ site, rounds: new Set(), bytes: NaN, lost: new Map(), last: -1 })), asks = new Map(), steps = new Set();
+  let round = -1, own = -1; // of asks; of figures of the federation's own, which count rounds of training
   for (let i = 0; i < c.round.length; i++) {
+    if (c.site[i] < 0) { own = Math.max(own, c.round[i]); continue; }
     round = Math.max(round, c.round[i]);
+    steps.add(c.round[i]);
     if (Number.isFinite(c.seconds[i])) { const key = `${c.round[i]} ${c.name[i]}`; asks.set(key, Math.max(asks.get(key) ?? 0, c.seconds[i])); }
-    if (c.site[i] < 0) continue;
     const one = by[c.site[i]];
     if (Number.isFinite(c.bytes[i])) one.bytes = (Number.isFinite(one.bytes) ? one.bytes : 0) + c.bytes[i];
     if (c.lost[i] >= 0) one.lost.set(c.round[i], header.reasons[c.lost[i]]);
@@ -115,15 +132,16 @@ export function progress({ header, columns: c }) {
   }
   for (const one of by) one.gone = one.lost.has(round);
   const known = by.filter((s) => Number.isFinite(s.bytes));
-  return { round, sites: by, bytes: known.length ? known.reduce((sum, s) => sum + s.bytes, 0) : NaN, seconds: asks.size ? [...asks.values()].reduce((a, b) => a + b, 0) : NaN };
+  return { round: Math.max(round, own), own, steps: steps.size, sites: by, bytes: known.length ? known.reduce((sum, s) => sum + s.bytes, 0) : NaN, seconds: asks.size ? [...asks.values()].reduce((a, b) => a + b, 0) : NaN };
 }
 
 /** In words: how far, with whom, how much was sent, who is missing. */
 export function said(p, ended = false) {
   if (p.round < 0) return "No round has ended yet.";
   const here = p.sites.filter((s) => !s.gone), gone = p.sites.filter((s) => s.gone);
-  const sent = Number.isFinite(p.bytes) ? ` ${size(p.bytes)} left the sites${ended ? "" : " so far"}.` : " Bytes not measured.";
+  const sent = Number.isFinite(p.bytes) ? ` ${size(p.bytes)} left the sites${ended ? "" : " so far"}.` : p.sites.length ? " Bytes not measured." : ` What was sent, and who was missing, ${ended ? "was not recorded" : "is told when a fold has ended"}.`;
   const missing = gone.length ? ` Without ${gone.map((s) => `${s.site} (${s.lost.get(p.round)})`).join("; ")}.` : "";
   const few = p.sites.length ? `, ${here.length} of ${p.sites.length} sites` : "";
-  return `After round ${p.round}${few}.${sent}${missing}`;
+  const counted = p.own >= 0 && p.steps && p.own !== p.round ? `After ${p.steps} asks` : `After round ${p.round}`; // figures count rounds of training
+  return `${counted}${few}.${sent}${missing}`;
 }

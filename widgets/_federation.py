@@ -10,19 +10,24 @@ The value is small and is a header alone (container: ``widgets._parts.pack``)::
     overall   [{place, arm, metric, sites, joined, gain, low, high, ...}]
     attacks   [{site, attack, figure, value, low, high, chance}]
     notes     [text]
+    facts     [[what, how]]                        ``_plan.facts``; limit: agreed epsilon or null; exact: no noise;
+                                                   alone: false where it is not trained
 
 ``null`` is "not measured" everywhere. Rounds are columns, one entry a row of FEDERATION_ROUNDS: ``round`` i4; ``site``,
 ``name``, ``lost`` i2, places in the header's ``sites``, ``names``, ``reasons``, -1 for none; ``value``, ``seconds`` and
-``bytes`` f4, NaN for none. ``units`` of the header is the unit of each name.
+``bytes`` f4, NaN for none. ``units`` of the header is the unit of each name; ``incidents`` and ``asked`` are rows of
+``_incidents``. A row that tells of a fault, and not of an ask, is among the incidents alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from widgets import _incidents, _plan
 from widgets._parts import pack
 from workbench.score import BETTER
 from workbench.tables import FEDERATION_ATTACKS, FEDERATION_ROUNDS, FEDERATION_VALUE, FEDERATION_VERDICTS, check, empty
@@ -82,8 +87,8 @@ def metrics_of(frames: Frames) -> list[str]:
     return sorted(frames["sites"]["metric"].unique(maintain_order=True), key=lambda m: m not in first)
 
 
-def packed(frames: Frames, notes: Any = ()) -> bytes:
-    """The bytes of a value."""
+def packed(frames: Frames, notes: Any = (), plan: Mapping[str, Any] | None = None) -> bytes:
+    """The bytes of a value, and of how it was trained (``_plan.plan_of``)."""
     units = dict(frames["sites"].group_by("metric").agg(pl.col("unit").first()).iter_rows())
 
     def rows(name: str) -> list[dict[str, Any]]:
@@ -113,12 +118,19 @@ def packed(frames: Frames, notes: Any = ()) -> bytes:
         overall=rows("overall"),
         attacks=rows("attacks"),
         notes=[str(n) for n in notes],
+        facts=_plan.facts(plan or {}),
+        limit=_plan.limit(plan or {}),
+        exact=_plan.exact(plan or {}),
+        alone=not plan or "alone" in plan.get("arms", ()),
     )
 
 
 def rounds_packed(rounds: pl.DataFrame | None) -> bytes:
     """The bytes of FEDERATION_ROUNDS; raises TableError where it is not such a table."""
     frame = check(empty(FEDERATION_ROUNDS) if rounds is None else rounds, FEDERATION_ROUNDS)
+    incidents, asked = _incidents.incidents(frame), _incidents.asked(frame)
+    fault = pl.col("name").cast(pl.String).str.contains("^(flagged: .*|set aside)$").fill_null(False)
+    frame = frame.filter(~fault)
     columns: dict[str, np.ndarray] = {"round": frame["round"].cast(pl.Int32).to_numpy()}
     header: dict[str, list[str]] = {}
     for column, plural in (("site", "sites"), ("name", "names"), ("lost", "reasons")):
@@ -131,4 +143,4 @@ def rounds_packed(rounds: pl.DataFrame | None) -> bytes:
         columns[column] = frame[column].cast(pl.Float32).fill_null(float("nan")).to_numpy()
     units = dict(frame.drop_nulls("unit").group_by("name").agg(pl.col("unit").first()).iter_rows())
     header["units"] = [str(units.get(n) or "").replace("uM", "\u00b5M") for n in header["names"]]
-    return pack(columns, version=1, **header)
+    return pack(columns, version=1, incidents=incidents, asked=asked, **header)

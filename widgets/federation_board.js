@@ -1,7 +1,8 @@
 // A federation site by site: arms with intervals beside the naive value, differences, verdicts, costs, and the rounds as they come. Bytes: _federation.py.
 import { fixed, h, hue, listen, put, stage, ticks, unpack, whole } from "./_parts.js";
 import { SHARED, cut, disc, plane, segment, short, tone, trace } from "./_axes.js";
-import { COSTS, UNKNOWN, figures, lines, paid, progress, said, signed, sitesOf, size, summary, within } from "./_federated.js";
+import { figures, lines, progress, said, shared, signed, sitesOf, size, summary, within } from "./_federated.js";
+import { askedNodes, attackNodes, cell, costNodes, faultNodes, howNodes, overallNodes } from "./_federation_tables.js";
 
 const FED_CSS = `
 .wb-fed{container-type:inline-size;}
@@ -54,7 +55,23 @@ const FED_CSS = `
 .wb-fed .key .naive{height:13px;width:0;}
 .wb-fed .key .least{height:13px;width:18px;}
 .wb-fed .unknown{color:var(--wb-soft);font-style:italic;white-space:nowrap;}
-.wb-fed td.text{min-width:150px;overflow-wrap:anywhere;}
+.wb-fed td.text{min-width:210px;overflow-wrap:anywhere;}
+.wb-fed td.keep{white-space:nowrap;}
+.wb-fed td.whom{min-width:110px;overflow-wrap:anywhere;}
+.wb-fed th small,.wb-fed td small{display:block;font-weight:400;font-size:12px;color:var(--wb-soft);max-width:52ch;}
+.wb-fed table.stack th:has(small){min-width:300px;}
+.wb-fed .strips{width:20%;min-width:130px;padding-right:18px!important;}
+.wb-fed .strip{position:relative;height:18px;border-bottom:1px solid var(--wb-line);}
+.wb-fed .strip .chance{position:absolute;top:0;bottom:0;border-left:2px dashed var(--wb-soft);margin-left:-1px;}
+.wb-fed .strip .span{position:absolute;top:8px;height:3px;border-radius:2px;background:currentColor;opacity:.6;}
+.wb-fed .strip .dot{position:absolute;top:4px;margin-left:-5.5px;}
+.wb-fed .strip.m1{color:var(--wb-mark);}.wb-fed .strip.m0{color:var(--wb-accent);}.wb-fed .strip.m2{color:var(--wb-soft);}
+.wb-fed td.keep.m1{font-weight:600;}.wb-fed td.keep.m2{color:var(--wb-soft);}
+.wb-fed td.figure{min-width:150px;}
+.wb-fed dl.how{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:3px 16px;margin:0;}
+.wb-fed dl.how dt{color:var(--wb-soft);}.wb-fed dl.how dd{margin:0;overflow-wrap:anywhere;}
+.wb-fed>ul.flags{margin-bottom:12px;}
+.wb-fed h4+p.small{margin:0 0 6px;max-width:110ch;}
 .wb-fed .plain tbody th{min-width:112px;}
 .wb-fed .pair label{display:flex;gap:8px;align-items:center;}
 .wb-fed .live{display:grid;grid-template-columns:minmax(0,1.5fr) minmax(0,1fr);gap:14px 24px;align-items:start;}
@@ -70,7 +87,12 @@ const FED_CSS = `
 .wb-fed .site .who{grid-column:1/-1;}.wb-fed .axes>:first-child,.wb-fed .axes .fill{display:none;}
 .wb-fed .lane>i,.wb-fed .lane>.zero,.wb-fed .lane>.least{top:-3px;bottom:-4px;}
 .wb-fed .axes .ruler{grid-column:1;}.wb-fed .site::before{content:none;}}
-@container (max-width:460px){.wb-fed .site,.wb-fed .axes{grid-template-columns:minmax(0,1fr);}}
+@container (max-width:640px){.wb-fed table.stack,.wb-fed table.stack tbody,.wb-fed table.stack tr,.wb-fed table.stack td,.wb-fed table.stack tbody th{display:block;width:auto;min-width:0;}
+.wb-fed table.stack thead{display:none;}.wb-fed table.stack tr{padding:7px 0;border-bottom:1px solid var(--wb-line);}
+.wb-fed table.stack td,.wb-fed table.stack tbody th{border:0;padding:1px 0!important;text-align:left!important;white-space:normal;}
+.wb-fed table.stack tbody th{font-weight:600;}.wb-fed table.stack td[data-label]::before{content:attr(data-label) ": ";color:var(--wb-soft);font-weight:400;font-style:normal;}
+.wb-fed table.stack td.strips{margin-right:20px;}.wb-fed dl.how{grid-template-columns:minmax(0,1fr);}.wb-fed dl.how dd{margin-bottom:5px;}}
+@container (max-width:460px){.wb-fed .num.none{display:none;}.wb-fed .site,.wb-fed .axes{grid-template-columns:minmax(0,1fr);}}
 `;
 const VERDICT = { join: ["v0", "\u2713 join"], "do not join": ["v1", "\u2715 do not join"], "cannot tell": ["v2", "? cannot tell"] };
 const MARK = { better: "\u25b2 better", worse: "\u25bc worse", "no difference shown": "" };
@@ -96,14 +118,14 @@ function render({ model, el }) {
   };
   const set = (name) => (chosen) => put(model, { [name]: chosen });
   const where = pick("Predictor and split", "place", set("place")), what = pick("Metric", "metric", set("metric")), arm = pick("Joining for", "arm", set("arm"));
-  const says = h("p", { class: "says", role: "status" }), board = h("section", {}), costs = h("section", {}), whole_ = h("section", {}), live = h("section", {}), remarks = h("ul", { class: "soft small remarks" });
+  const says = h("p", { class: "says", role: "status" }), board = h("section", {}), costs = h("section", {}), attacks = h("section", {}), whole_ = h("section", {}), how = h("section", {}), live = h("section", {}), faults = h("section", {}), left = h("section", {}), everyone = h("ul", { class: "flags", "aria-label": "Of every site" }), remarks = h("ul", { class: "soft small remarks" });
   const shown = pick("Figure", "figure", (chosen) => { figure = chosen; curve(); });
   const state = h("p", { role: "status", class: "says" }), canvas = h("canvas", { role: "img" }), plot = h("div", { class: "plot" }, canvas), key = h("div", { class: "legend" }), table = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Sites by round" });
   const nothing = h("div", { class: "gap", text: "No figure was told in more than one round." });
   live.append(h("h4", { text: "Rounds" }), state, h("div", { class: "live" }, h("div", { class: "pair" }, shown.label, nothing, plot, key), table));
   plot.style.width = "100%";
   const empty = h("div", { class: "empty" });
-  part.root.append(h("div", { class: "tops" }, heading, where.label, arm.label, what.label), note, says, empty, board, costs, whole_, remarks, live);
+  part.root.append(h("div", { class: "tops" }, heading, where.label, arm.label, what.label), note, says, everyone, empty, board, remarks, whole_, costs, attacks, live, faults, left, how);
 
   function load() {
     value = unpack(model.get("frame_bytes"))?.header || null;
@@ -116,9 +138,11 @@ function render({ model, el }) {
 
   function refresh() {
     const some = Boolean(value?.scores.length), begun = Boolean(rounds?.columns.round.length);
-    for (const node of [says, board, costs, whole_, remarks, what.label]) node.hidden = !some;
+    for (const node of [says, everyone, board, costs, attacks, whole_, remarks, what.label]) node.hidden = !some;
+    how.replaceChildren(...(value ? howNodes(value, []) : []));
+    how.hidden = !how.childNodes.length;
     empty.hidden = some;
-    empty.textContent = begun ? "No verdict yet: it is made on each site\u2019s own test rows, once the training has ended." : "Nothing to show: no federation was judged, and no round has ended. Train one with \u201cworkbench federate simulate\u201d and a file of experiments.";
+    empty.textContent = value?.alone === false ? "No verdict: what each site has alone is not trained here, so that there is nothing to compare with." : begun ? "No verdict yet: it is made on each site\u2019s own test rows, once the training has ended." : "Nothing to show: no federation was judged, and no round has ended. Train one with \u201cworkbench federate simulate\u201d and a file of experiments.";
     if (!some) { where.label.hidden = arm.label.hidden = true; return; }
     const arms = [...new Set(value.verdicts.map((v) => v.arm))];
     const fill = (picker, options, name, say) => {
@@ -133,13 +157,15 @@ function render({ model, el }) {
     const kind = value.metrics.find((m) => m.name === model.get("metric"));
     const sites = kind ? sitesOf(value, model.get("place"), kind.name, model.get("arm")) : [];
     says.textContent = summary(value, sites, model.get("place"), kind?.name, model.get("arm"));
-    lanes(sites, kind);
-    given(sites);
-    overall(kind);
+    const common = shared(sites.map((s) => s.verdict).filter(Boolean));
+    everyone.replaceChildren(...common.map((text) => h("li", {}, h("b", { text: "Every site: " }), text)));
+    everyone.hidden = !common.length;
+    lanes(sites, kind, common);
+    around(sites);
     remarks.replaceChildren(...value.notes.map((text) => h("li", { text })));
   }
 
-  function lanes(sites, kind) {
+  function lanes(sites, kind, common) {
     const titled = [kind.name, kind.unit, GOOD[kind.better]].filter(Boolean).join(", "), joined = model.get("arm");
     const scores = sites.flatMap((s) => s.arms), others = scores.filter((a) => a.arm !== "alone");
     const x = scaleOf(scores.flatMap((a) => [a.value, a.low, a.high, a.naive]));
@@ -151,18 +177,18 @@ function render({ model, el }) {
     board.replaceChildren(
       h("div", { class: "heads" }, h("span", { text: "Site" }), h("span", { text: "Score on its own test rows, 95 % interval" }), h("span", {}), h("span", { text: "Difference from alone, 95 % interval" }), h("span", {})),
       ...sites.map((s) => {
-        const own = s.arms.filter((a) => a.arm !== "alone"), least = s.alone?.least, naive = s.arms.map((a) => a.naive).find((v) => v !== null && Number.isFinite(v)), [style, words] = VERDICT[s.verdict?.verdict] || ["v2", "? not compared"];
-        const harmed = s.verdict?.negative_transfer;
+        const least = s.alone?.least, naive = s.arms.map((a) => a.naive).find((v) => v !== null && Number.isFinite(v)), [style, words] = VERDICT[s.verdict?.verdict] || ["v2", "? not compared"];
+        const harmed = s.verdict?.negative_transfer, flags = (s.verdict?.flags || []).filter((text) => !common.includes(text));
         return h("article", { class: "site", "aria-label": `${s.site}: ${s.verdict?.verdict || "not compared"}` },
           h("div", { class: "who" }, s.site, h("small", { text: s.alone ? `${whole(s.alone.units)} ${s.alone.resampled}s, ${whole(s.alone.n)} rows` : "" })),
           lane(x, "Score on its own test rows", ...(naive === undefined ? [] : [h("span", { class: "naive", style: { left: x.at(naive) } })]), ...s.arms.map((a) => h("div", { class: `one ${a.arm}`, title: a.arm }, ...span(x, a.low, a.high, "span"), ...dot(x, a.value)))),
           h("div", { class: "figs small" }, ...s.arms.map((a) => h("div", { class: "num" }, h("b", { text: fixed(num(a.value)) }), h("span", { class: "soft", text: ` ${a.arm}` })))),
           lane(d, "Difference from alone", ...(Number.isFinite(least) && least > 0 ? [h("span", { class: "least", style: { left: d.at(-least), width: d.wide(-least, least) } })] : []), h("span", { class: "zero", style: { left: d.at(0) } }),
-            ...own.map((a) => h("div", { class: `one ${a.arm}`, title: a.arm }, ...span(d, a.together_low, a.together_high, "wide"), ...span(d, a.difference_low, a.difference_high, "span"), ...dot(d, a.difference)))),
-          h("div", { class: "figs small" }, ...own.map((a) => h("div", { class: "num", title: Number.isFinite(a.difference_low) ? `${within(num(a.difference_low), num(a.difference_high), signed)}${a.p_holm === null ? "" : `, Holm p ${a.p_holm < 0.001 ? "< 0.001" : fixed(a.p_holm)}`}` : a.verdict },
-            h("b", { text: signed(num(a.difference)) }), h("span", { text: MARK[a.verdict] ? ` ${MARK[a.verdict]}` : "" }), a.verdict in MARK ? "" : h("span", { class: "soft", text: " not paired" })))),
+            ...s.arms.map((a) => h("div", { class: `one ${a.arm}`, title: a.arm }, ...(a.arm === "alone" ? [] : [...span(d, a.together_low, a.together_high, "wide"), ...span(d, a.difference_low, a.difference_high, "span"), ...dot(d, a.difference)])))),
+          h("div", { class: "figs small" }, ...s.arms.map((a) => (a.arm === "alone" ? h("div", { class: "num none" }) : h("div", { class: "num", title: Number.isFinite(a.difference_low) ? `${within(num(a.difference_low), num(a.difference_high), signed)}${a.p_holm === null ? "" : `, Holm p ${a.p_holm < 0.001 ? "< 0.001" : fixed(a.p_holm)}`}` : a.verdict },
+            h("b", { text: signed(num(a.difference)) }), h("span", { text: MARK[a.verdict] ? ` ${MARK[a.verdict]}` : "" }), a.verdict in MARK ? "" : h("span", { class: "soft", text: " not paired" }), h("span", { class: "soft arm", text: ` ${a.arm}` }))))),
           h("div", { class: "why" }, h("span", { class: `chip ${style}`, text: words }), h("p", { text: s.verdict ? `${s.verdict.reason.charAt(0).toUpperCase()}${s.verdict.reason.slice(1)}` : `There is no ${joined} model for this site.` }),
-            ...(s.verdict && (harmed || s.verdict.flags.length) ? [h("ul", { class: "flags", "aria-label": "What else to know" }, ...(harmed ? [h("li", { class: "harm", text: `Negative transfer: ${harmed}` })] : []), ...s.verdict.flags.map((text) => h("li", { text })))] : [])));
+            ...(harmed || flags.length ? [h("ul", { class: "flags", "aria-label": "What else to know" }, ...(harmed ? [h("li", { class: "harm", text: `Negative transfer: ${harmed}` })] : []), ...flags.map((text) => h("li", { text })))] : [])));
       }),
       h("div", { class: "axes", "aria-hidden": "true" }, h("span", {}), h("div", { class: "ruler" }, ...x.steps.map((v) => h("span", { style: { left: x.at(v) }, text: short(v) })), h("b", { text: titled })), h("span", { class: "fill" }),
         h("div", { class: "ruler" }, ...d.steps.map((v) => h("span", { style: { left: d.at(v) }, text: v > 0 ? `+${short(v)}` : short(v) })), h("b", { text: `Minus alone${inUnit}, ${kind.better === "lower" ? "left" : "right"} of 0 is better` })), h("span", { class: "fill" })),
@@ -170,32 +196,24 @@ function render({ model, el }) {
         h("span", {}, h("span", { class: "k naive" }), "best naive value"), h("span", {}, h("span", { class: "k least" }), "less than matters to the site"), h("span", { text: "thin line: 95 % for all sites at once" })));
   }
 
-  const cell = (text, right) => h("td", { class: text === UNKNOWN ? `unknown${right ? " num" : ""}` : right ? "num" : "text", text });
-
-  function given(sites) {
-    const told = sites.map((s) => s.verdict).filter(Boolean);
-    costs.hidden = !told.length;
-    costs.replaceChildren(h("h4", { text: "What each site gives" }), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "What each site gives" }, h("table", { class: "plain" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Site" }), h("th", { scope: "col", text: "Verdict" }), ...COSTS.map((name, i) => h("th", { scope: "col", class: i < COSTS.length - 1 ? "num" : null, text: name })))),
-      h("tbody", {}, ...told.map((v) => h("tr", {}, h("th", { scope: "row", text: v.site }), h("td", { text: v.verdict }), ...paid(value, v, told).map((text, i) => cell(text, i < COSTS.length - 1))))))));
-  }
-
-  function overall() {
-    const rows = value.overall.filter((o) => o.place === model.get("place") && o.arm === model.get("arm"));
-    whole_.hidden = rows.length === 0 || rows[0].sites < 2;
-    const head = ["Metric", "Mean gain over sites", "By training rows", "Gains most", "Gains least", "Best to worst site, alone", "after"];
-    const ends = (name, gain) => (name === null ? "\u2013" : `${name} ${signed(num(gain))}`);
-    whole_.replaceChildren(h("h4", { text: "What the federation gains, and how evenly (positive is good)" }), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "What the federation gains" }, h("table", { class: "plain" },
-      h("thead", {}, h("tr", {}, ...head.map((text, i) => h("th", { scope: "col", class: i && ![3, 4].includes(i) ? "num" : null, text })))),
-      h("tbody", {}, ...rows.map((o) => h("tr", {}, h("th", { scope: "row", text: o.metric }), cell(`${signed(num(o.gain))} (${within(num(o.low), num(o.high), signed)})`, true), cell(o.by_rows === null ? UNKNOWN : signed(o.by_rows), true),
-        cell(ends(o.best_site, o.best)), cell(ends(o.worst_site, o.worst)), cell(fixed(num(o.gap_alone)), true), cell(fixed(num(o.gap)), true)))))));
+  /** Everything that is no verdict; what there is nothing of is left out. */
+  function around(sites) {
+    const told = sites.map((s) => s.verdict).filter(Boolean), gains = value.overall.filter((o) => o.place === model.get("place") && o.arm === model.get("arm"));
+    costs.replaceChildren(...(told.length ? costNodes(value, told) : []));
+    attacks.replaceChildren(...attackNodes(value));
+    whole_.replaceChildren(...(gains.length && gains[0].sites > 1 ? overallNodes(gains) : []));
+    how.replaceChildren(...howNodes(value, [...new Set(sites.flatMap((s) => s.arms).map((a) => a.arm))]));
+    for (const node of [costs, attacks, whole_, how]) node.hidden = !node.childNodes.length;
   }
 
   function listen_() {
     rounds = unpack(model.get("rounds_bytes"));
     live.hidden = !rounds?.columns.round.length;
     refresh();
+    faults.hidden = left.hidden = live.hidden || !rounds.header.sites.length;
     if (live.hidden) return;
+    faults.replaceChildren(...faultNodes(rounds.header.incidents));
+    left.replaceChildren(...askedNodes(rounds.header.asked));
     const p = progress(rounds), known = figures(rounds);
     state.textContent = said(p, Boolean(value));
     if (!known.some((f) => String(f.index) === figure)) figure = known.length ? String(known[0].index) : null;
@@ -204,9 +222,9 @@ function render({ model, el }) {
     shown.label.hidden = known.length < 2;
     plot.hidden = key.hidden = !known.length;
     nothing.hidden = Boolean(known.length);
-    const reasons = (s) => [...s.lost].slice(-3).map(([r, why]) => `round ${r}: ${why}`).join("; ") + (s.lost.size > 3 ? ` and ${s.lost.size - 3} earlier` : "");
-    table.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Site", "Rounds", "Bytes sent", "Lost"].map((text, i) => h("th", { scope: "col", class: i === 1 || i === 2 ? "num" : null, text })))),
-      h("tbody", {}, ...p.sites.map((s) => h("tr", { class: s.gone ? "gone" : null }, h("th", { scope: "row", text: s.site }), cell(whole(s.rounds.size), true), cell(size(s.bytes), true), h("td", { class: "text", text: reasons(s) || "\u2013" }))))));
+    table.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Site", "Asks answered", "Asks not answered", "Bytes sent"].map((text, i) => h("th", { scope: "col", class: i ? "num" : null, text })))),
+      h("tbody", {}, ...p.sites.map((s) => h("tr", { class: s.gone ? "gone" : null }, h("th", { scope: "row" }, s.site, s.gone ? h("small", { text: "without a part in the last ask" }) : ""), cell(whole(s.rounds.size), true), cell(whole(s.lost.size), true), cell(size(s.bytes), true))))));
+    table.hidden = !p.sites.length || Boolean(value?.verdicts.length); // what each site gives tells it then
     curve();
   }
 
@@ -214,8 +232,8 @@ function render({ model, el }) {
     if (!rounds || live.hidden || figure === null) return;
     const index = Number(figure), found = lines(rounds, index), name = rounds.header.names[index], unit = rounds.header.units[index];
     const xs = found.flatMap((l) => l.x), ys = found.flatMap((l) => l.y), pad = (Math.max(...ys) - Math.min(...ys)) * 0.06 || 0.1, width = Math.max(240, plot.clientWidth || 480);
-    const x0 = Math.min(...xs), x1 = Math.max(...xs, x0 + 1), steps = ticks(x0, x1, Math.max(2, Math.min(8, Math.floor(width / 80)))).filter(Number.isInteger);
-    const area = plane(canvas, part.root, { width, height: 260, x: { low: x0 - (x1 - x0) * 0.02, high: x1 + (x1 - x0) * 0.02, label: "Round" }, y: { low: Math.min(...ys) - pad, high: Math.max(...ys) + pad, label: unit ? `${name}, ${unit}` : name }, right: 18 });
+    const x0 = Math.min(...xs), x1 = Math.max(...xs, x0 + 1), steps = ticks(x0, x1, Math.max(4, Math.min(8, Math.floor(width / 80)))).filter(Number.isInteger);
+    const area = plane(canvas, part.root, { width, height: 260, x: { low: x0 - (x1 - x0) * 0.02, high: x1 + (x1 - x0) * 0.02, label: "Round", ticks: steps.map((v) => [v, short(v)]) }, y: { low: Math.min(...ys) - pad, high: Math.max(...ys) + pad, label: unit ? `${name}, ${unit}` : name }, right: 18 });
     const { c } = area, style = (l, i) => (l.index < 0 ? { color: hue(part.root, "ink"), dash: [], wide: 3 } : { ...tone(part.root, l.index), wide: 1.8 });
     for (const l of [...found].reverse()) {
       const { color, dash, wide } = style(l);

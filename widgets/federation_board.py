@@ -6,6 +6,7 @@ The arithmetic is ``workbench.federated.worth.value``'s; this shows its frames. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import anywidget
@@ -14,9 +15,12 @@ import traitlets as t
 
 from widgets import _federation
 from widgets._parts import esm
+from widgets._plan import plan_of
 from widgets.palette import theme
 from workbench.tables import FEDERATION_ROUNDS, check, empty
 from workbench.text import nearest
+
+__all__ = ["FederationBoard", "plan_of"]
 
 KEEP: Any = object()  # what was not given stays as it is
 
@@ -28,6 +32,8 @@ class FederationBoard(anywidget.AnyWidget):
     ----------
     value : what ``workbench.federated.worth.value.worth`` returns, or anything with its frames; None before the end
     rounds : polars frame of ``tables.FEDERATION_ROUNDS``, as far as it goes
+    plan : how it was trained, ``widgets.federation_board.plan_of(run)``; without it the board cannot say why a figure
+        is missing
     title, note : heading, and a remark above everything; shown as text
 
     Attributes
@@ -59,10 +65,17 @@ class FederationBoard(anywidget.AnyWidget):
     arm = t.Unicode().tag(sync=True)
 
     def __init__(
-        self, value: Any = None, rounds: pl.DataFrame | None = None, *, title: str = "", note: str = ""
+        self,
+        value: Any = None,
+        rounds: pl.DataFrame | None = None,
+        *,
+        plan: Mapping[str, Any] | None = None,
+        title: str = "",
+        note: str = "",
     ) -> None:
-        packed = self._take(value)
+        self.plan = dict(plan or {})
         self._rounds = check(empty(FEDERATION_ROUNDS) if rounds is None else rounds, FEDERATION_ROUNDS)
+        packed = self._take(value)
         first = {"place": next(iter(self.places), ""), "metric": next(iter(self.metrics), "")}
         super().__init__(
             frame_bytes=packed, rounds_bytes=_federation.rounds_packed(self._rounds), theme=theme(), title=title,
@@ -74,11 +87,20 @@ class FederationBoard(anywidget.AnyWidget):
         self._frames, self.value = frames, value
         self.places, self.metrics = _federation.places_of(frames), _federation.metrics_of(frames)
         self.arms = frames["verdicts"]["arm"].unique(maintain_order=True).to_list()
-        return _federation.packed(frames, getattr(value, "notes", ()))
+        from workbench.federated.watched import checked
 
-    def update(self, value: Any = KEEP, *, rounds: Any = KEEP) -> None:
-        """Another value, or other rounds, in place of those shown; what is in sight stays where it is still there."""
-        packed = None if value is KEEP else self._take(value)
+        shown = checked(self._rounds)  # a table of the board has them, by name and round
+        notes = [n for n in getattr(value, "notes", ()) if n not in shown]
+        return _federation.packed(frames, notes, self.plan)
+
+    def update(self, value: Any = KEEP, *, rounds: Any = KEEP, plan: Any = KEEP) -> None:
+        """Another value, rounds or plan in place of those shown; what is in sight stays where it is still there."""
+        if plan is not KEEP:
+            self.plan = dict(plan or {})
+        if rounds is not KEEP:
+            self._rounds = check(empty(FEDERATION_ROUNDS) if rounds is None else rounds, FEDERATION_ROUNDS)
+        again = plan is not KEEP or (rounds is not KEEP and self.value is not None)
+        packed = self._take(self.value if value is KEEP else value) if again or value is not KEEP else None
         with self.hold_sync():
             if packed is not None:
                 for name, known in (("place", self.places), ("metric", self.metrics), ("arm", self.arms)):
@@ -86,7 +108,6 @@ class FederationBoard(anywidget.AnyWidget):
                         setattr(self, name, next(iter(known), ""))
                 self.frame_bytes = packed
             if rounds is not KEEP:
-                self._rounds = check(empty(FEDERATION_ROUNDS) if rounds is None else rounds, FEDERATION_ROUNDS)
                 self.rounds_bytes = _federation.rounds_packed(self._rounds)
 
     @t.validate("place", "metric", "arm")

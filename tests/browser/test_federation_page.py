@@ -24,7 +24,17 @@ def served(serve: Callable[..., str]) -> str:
 def figures(board: Any, site: str) -> list[str]:
     """The numbers of a site's row: its scores, then its differences."""
     row = board.locator("article.site").filter(has=board.page.locator(".who", has_text=re.compile(f"^{site}")))
-    return [text.split()[0] for text in row.locator(".figs .num").all_inner_texts()]
+    return [text.split()[0] for text in row.locator(".figs .num").all_inner_texts() if text.strip()]
+
+
+def in_line(board: Any, site: str) -> bool:
+    """Does each figure of the differences name an arm, and stand at the height of that arm's dot?"""
+    row = board.locator("article.site").filter(has=board.page.locator(".who", has_text=re.compile(f"^{site}")))
+    figs, dots = row.locator(".figs").nth(1).locator(".num:not(.none)"), row.locator(".lane").nth(1).locator(".dot")
+    arms = [text.split()[-1] for text in figs.all_inner_texts()]
+    middle = "(e) => { const r = e.getBoundingClientRect(); return r.top + r.height / 2; }"
+    gaps = [abs(figs.nth(i).evaluate(middle) - dots.nth(i).evaluate(middle)) for i in range(dots.count())]
+    return arms == ["federated", "pooled"] and len(gaps) == 2 and max(gaps) < 4
 
 
 def signed(value: float) -> str:
@@ -47,6 +57,7 @@ def test_figures_on_the_screen_are_those_of_the_table_for_the_metric_that_a_key_
         rows = SCORES.filter(site=site, metric="RMSE")
         wanted = [f"{v:.3f}" for v in rows["value"]]
         assert figures(board, site) == [*wanted, *(signed(v) for v in rows["difference"].drop_nulls())]
+        assert in_line(board, site), "a difference stands beside its own arm's dot"
     island = board.get_by_role("article", name=re.compile("^island: do not join"))
     assert island.get_by_text("Negative transfer: RMSE").is_visible()
     assert island.get_by_text("\u2715 do not join").is_visible() and island.get_by_text("\u25bc worse").count() == 2
@@ -59,9 +70,44 @@ def test_what_was_not_measured_is_said(page: Any, served: str) -> None:
     row = given.locator("tbody tr", has_text="coast")
     row.wait_for()
     cells = [text.strip() for text in row.locator("td").all_inner_texts()]
-    assert cells == ["cannot tell", "25,000", "20 %", *["not measured"] * 6]
+    assert cells == ["cannot tell", "25,000", "20 %", *["not measured"] * 4]
     north = given.locator("tbody tr", has_text="north").locator("td").all_inner_texts()
-    assert [t.strip() for t in north[3:6]] == ["2.5 at \u03b4 10\u207b\u2075", "1.25 MB", "42"]
+    assert [t.strip() for t in north[3:6]] == ["2.5 of 4 at \u03b4 10\u207b\u2075", "1.25 MB", "42"]
+    page.goto(f"{served}?run=older+run")
+    page.get_by_text("Not measured: nobody attacked this federation.").wait_for()
+
+
+def test_attacks_stand_beside_chance_and_faults_are_told_by_name_and_round(page: Any, served: str) -> None:
+    page.goto(f"{served}?run=alike+sites")
+    attacks = page.locator(".wb-fed").get_by_role("region", name="Attacks")
+    attacks.wait_for()
+    rows = [[" ".join(c.split()) for c in r.locator("td").all_inner_texts()] for r in attacks.locator("tbody tr").all()]
+    assert [[r[0], *r[2:]] for r in rows] == [
+        ["the whole federation", "AUC 0.64 (0.60 to 0.68)", "0.50", "! works"],
+        ["island", "AUC 0.71 (0.66 to 0.75)", "0.50", "! works"],
+        ["north", "AUC 0.50 (0.47 to 0.53)", "0.50", "not shown to work"],
+    ]
+    left = "(e) => parseFloat(e.style.left)"
+    strip = attacks.locator(".strip").nth(1)
+    assert strip.locator(".chance").evaluate(left) == 50 and strip.locator(".dot").evaluate(left) == 71
+    faults = page.locator(".wb-fed").get_by_role("region", name="Flagged, set aside or without an answer")
+    told = [
+        [" ".join(c.split()) for c in r.locator("th, td").all_inner_texts()] for r in faults.locator("tbody tr").all()
+    ]
+    assert told == [
+        ["hills", "flagged, and let pass", "round 2 of 13", "3.1 times longer than the median update"],
+        ["south", "no answer", "round 4 of 13", "did not answer in time"],
+        [
+            "hills",
+            "set aside by the rule",
+            "training rounds 4 and 5",
+            "61% of what tells sites apart; 1 more worded alike",
+        ],
+        ["island", "no answer", "rounds 10 to 13 of 13", "sent NaN"],
+    ]
+    how = page.locator(".wb-fed dl.how")
+    assert how.get_by_text("differential privacy of each person: epsilon 4 at delta 10\u207b\u2075 agreed").is_visible()
+    assert how.get_by_text("alone, federated, pooled").is_visible()
 
 
 def test_rounds_come_while_it_trains_and_lost_sites_are_named(page: Any, served: str, guard: Any, picture: Any) -> None:
@@ -70,6 +116,8 @@ def test_rounds_come_while_it_trains_and_lost_sites_are_named(page: Any, served:
     board.get_by_text("Still training: this page follows it.").wait_for()
     board.get_by_text("After round 3, 4 of 5 sites.").wait_for()
     assert board.get_by_text("Without south (did not answer in time).").is_visible()
+    gone = board.get_by_role("region", name="Sites by round").get_by_role("rowheader", name=re.compile("^south"))
+    assert "without a part in the last ask" in gone.inner_text()
     board.get_by_text(re.compile(r"^After round \d, 5 of 5 sites")).wait_for()  # by itself
     figure = board.get_by_label("Figure")
     figure.focus()
@@ -110,7 +158,8 @@ def test_names_are_shown_as_typed_also_on_a_narrow_screen(page: Any, served: str
     board.get_by_role("heading", name=HOSTILE).wait_for()
     board.locator(".who", has_text=HOSTILE).wait_for()
     board.locator(".flags li", has_text=f"flag of {HOSTILE}").wait_for()
-    board.get_by_role("region", name="Sites by round").get_by_role("rowheader", name=HOSTILE).wait_for()
+    board.get_by_role("region", name="What each site gives").get_by_role("rowheader", name=HOSTILE).wait_for()
+    board.get_by_role("region", name="Attacks").get_by_role("cell", name=HOSTILE).wait_for()
     board.locator(".legend", has_text=HOSTILE).first.wait_for()
     unharmed(page)
     picture(page, "federation_narrow")

@@ -50,6 +50,8 @@ class Store:
             self.round += 1
             return Opened(None, planted.rounds(min(self.round, 12), self.hostile), "RUNNING", NO_ARMS)
         if run_id[0] == "b":
-            return Opened(None, planted.rounds(4), "FINISHED", NO_ARMS)
+            return Opened(None, planted.rounds(4), "FINISHED", NO_ARMS, {"method": "ridge"})
         value: Any = planted.value(self.hostile, sites=5 if run_id[0] == "c" else 2)
-        return Opened(value, planted.rounds(12, self.hostile), "FINISHED")
+        if run_id[0] == "a":
+            value.attacks = value.attacks.clear()
+        return Opened(value, planted.rounds(12, self.hostile), "FINISHED", plan=planted.PLAN)

@@ -1,7 +1,7 @@
 // Runs with `node --test`: what a federation's value and rounds say in words, against values written down by hand.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { attacksOn, figures, lines, paid, progress, said, sitesOf, size, summary } from "../../widgets/_federated.js";
+import { attackRows, figures, lines, paid, progress, said, shared, sitesOf, size, some, summary } from "../../widgets/_federated.js";
 
 const score = (site, arm, value) => ({ place: "p", site, arm, metric: "r", value });
 const verdict = (site, verdict_, more = {}) => ({ place: "p", site, arm: "federated", verdict: verdict_, negative_transfer: "", flags: [], rows: null, epsilon: null, delta: null, bytes: null, messages: null, rounds: null, refusals: null, ...more });
@@ -21,16 +21,31 @@ test("sites with their arms in one order, and the whole in words", () => {
 
 test("what was not measured is said so and is no zero", () => {
   const [a, b] = header.verdicts;
-  assert.deepEqual(paid(header, a, header.verdicts).slice(0, 7), ["30", "75 %", "2.5 at \u03b4 10\u207b\u2075", "1.25 MB", "not measured", "not measured", "0"]);
-  assert.deepEqual(paid(header, b, header.verdicts).slice(2, 7), Array(5).fill("not measured"));
-  assert.equal(attacksOn(header, "a"), "membership inference: AUC 0.70, chance 0.50; property inference: AUC not measured, chance 0.50 (the shared model)");
-  assert.equal(attacksOn({ attacks: [] }, "a"), "not measured");
-  const one = (site, attack, figure, value, low, chance) => ({ site, attack, figure, value, low, chance });
-  const many = [one(null, "membership, threshold", "AUC", 0.66, 0.6, 0.5), one("a", "membership, LiRA", "AUC", 0.94, 0.9, 0.5), one("b", "membership, LiRA", "AUC", 0.99, 0.9, 0.5),
-    one("a", "membership, LiRA", "TPR at 1.0% FPR", 1, 0.9, 0.01), one(null, "inversion, alone", "correlation", 1, null, 0), one(null, "inversion, sum", "correlation", -0.01, -0.1, 0)];
-  assert.equal(attacksOn({ attacks: many }, "a"), "membership, LiRA: AUC 0.94, chance 0.50; inversion, sum: correlation \u22120.01, chance 0.00 (the shared model)");
+  assert.deepEqual(paid(header, a, header.verdicts), ["30", "75 %", "2.5 at \u03b4 10\u207b\u2075", "1.25 MB", "not measured", "0"]);
+  assert.deepEqual(paid(header, b, header.verdicts).slice(2), Array(4).fill("not measured"));
+  assert.equal(paid({ ...header, limit: 8 }, a, header.verdicts)[2], "2.5 of 8 at \u03b4 10\u207b\u2075");
+  assert.equal(paid({ ...header, exact: true }, b, header.verdicts)[2], "no bound: exact"); // why there is no figure
   assert.equal(paid(header, { ...b, rows: null }, [a, { ...b, rows: null }])[1], "not measured"); // a share of what is not known
   assert.deepEqual([size(0), size(999), size(104000), size(2.5e9), size(null)], ["0 B", "999 B", "104 kB", "2.5 GB", "not measured"]);
+});
+
+test("attacks beside their chance: the whole federation first, rates with their attack, what is hidden said to be", () => {
+  const one = (site, attack, figure, value, low, chance, knows = "") => ({ site, attack, figure, value, low, high: low === null ? null : value, chance, knows });
+  const attacks = [one(null, "inversion, one person", "correlation", 1, null, 0), one("a", "membership, LiRA", "AUC", 0.94, 0.9, 0.5), one("b", "membership, LiRA", "AUC", 0.52, 0.45, 0.5),
+    one(null, "membership, LiRA", "AUC", 0.9, 0.88, 0.5), one(null, "membership, LiRA", "TPR at 1.0% FPR", 0.35, null, 0.011), one(null, "property", "AUC", null, null, 0.5)];
+  const rows = attackRows({ attacks });
+  assert.deepEqual(rows.map((a) => [a.attack, a.target, a.works]), [["inversion, one person", "the whole federation", "no interval"], ["membership, LiRA", "the whole federation", "works"],
+    ["membership, LiRA", "a", "works"], ["membership, LiRA", "b", "not shown to work"], ["property", "the whole federation", "not measured"]]);
+  assert.equal(rows[1].more, "35\u00a0% caught at 1\u00a0% false alarms, chance 1.1\u00a0%");
+  assert.deepEqual(attackRows({ attacks: [] }), []);
+});
+
+test("what holds of every site is told once, and many names are counted", () => {
+  const of = (...flags) => ({ flags });
+  assert.deepEqual(shared([of("x", "y"), of("y"), of("y", "z")]), ["y"]);
+  assert.deepEqual([shared([of("x")]), shared([])], [[], []]); // of one site nothing is shared
+  assert.equal(some(["a", "b", "c"], 20), "a, b and c");
+  assert.equal(some([..."abcdefgh"], 20), "8 of 20 sites (a, b, c and 5 more)");
 });
 
 const frame = {
@@ -50,9 +65,10 @@ test("lines by site, the federation's own first, folds as their mean", () => {
 
 test("how far it is, who is lost and why, and what was sent", () => {
   const p = progress(frame);
-  assert.deepEqual([p.round, p.bytes, p.seconds], [1, 350, 3.5]);
+  assert.deepEqual([p.round, p.own, p.steps, p.bytes, p.seconds], [1, 1, 2, 350, 3.5]);
   assert.deepEqual(p.sites.map((s) => [s.site, s.rounds.size, s.bytes, s.gone]), [["a", 2, 150, false], ["b", 1, 200, true]]);
   assert.equal(said(p), "After round 1, 1 of 2 sites. 350 B left the sites so far. Without b (sent NaN).");
   assert.match(said(p, true), /350 B left the sites\. /);
+  assert.match(said({ ...p, own: 8, round: 38, steps: 39, sites: [], bytes: NaN }), /^After 39 asks\. What was sent, and who was missing, is told when a fold has ended\.$/);
   assert.equal(said(progress({ header: { sites: [], reasons: [] }, columns: { round: [], site: [], name: [], lost: [], value: [], seconds: [], bytes: [] } })), "No round has ended yet.");
 });

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -11,7 +13,8 @@ from tests.widgets import planted_federation as planted
 from tests.workbench.planted_arms import ATTACKS, COSTS, GAINS, MIXED, UNSURE, predictions
 from widgets import FederationBoard
 from widgets._parts import unpack
-from workbench.tables import TableError
+from widgets.federation_board import plan_of
+from workbench.tables import FEDERATION_ROUNDS, TableError
 
 
 def test_scores_differences_and_verdicts_cross() -> None:
@@ -51,6 +54,7 @@ def test_rounds_come_while_it_trains_and_the_value_after() -> None:
     assert (before, columns["round"].max()) == (2, 12) and board.place == ""
     assert board.lost.rows() == [
         (3, "south", "did not answer in time"),
+        *((r, "hills", f"set aside: {65 - r}% of what tells sites apart") for r in (4, 5)),
         *((r, "island", "sent NaN") for r in range(9, 13)),
     ]
     assert header["units"][header["names"].index("validation RMSE")] == "ln(\u00b5M)"
@@ -77,6 +81,90 @@ def test_it_shows_what_the_verdict_says() -> None:
     assert told[GAINS]["reason"] == found.verdicts.filter(site=GAINS)["reason"][0]
     assert header["notes"] == list(found.notes) and len(header["overall"]) == 3
     assert all(np.isfinite(v) for s in header["scores"] for v in s.values() if isinstance(v, float))
+
+
+def told(rows: list[tuple[int, str | None, str, int | None, str | None]]) -> pl.DataFrame:
+    """FEDERATION_ROUNDS of (round, site, name, bytes, lost)."""
+    made = [(r, s, n, None, None, b, 0.1 if b or why else None, why) for r, s, n, b, why in rows]
+    return pl.DataFrame(made, schema=dict(FEDERATION_ROUNDS.columns), orient="row")
+
+
+def faulty() -> pl.DataFrame:
+    """Asks 0 to 3, the last three training rounds 1 to 3: a fault of every kind, and "good" that has none."""
+    rows: list[tuple[int, str | None, str, int | None, str | None]] = []
+    for number, name in enumerate(["schema", "network_round", "network_round", "network_round"]):
+        rows += [(number, site, name, 10, None) for site in ("good", "liar", "broken")]
+        rows.append((number, "closed", name, None, "policy: an answer must rest on 20 training rows."))
+        rows.append((number, "gone", name, 10 if number < 2 else None, "no answer" if number >= 2 else None))
+    rows += [(n, "liar", f"flagged: network_round: {n}.5 times longer than the median", None, None) for n in (1, 3)]
+    rows += [(n, "liar", "set aside", None, "set aside: 61% of what tells sites apart") for n in (1, 2)]
+    rows += [(2, "broken", "dropped", None, "dropped: network_round: holds NaN in 4 places")]
+    return told(rows)
+
+
+def test_who_was_flagged_dropped_set_aside_or_silent_is_told_by_name_and_training_round() -> None:
+    header, columns = unpack(FederationBoard(rounds=faulty()).rounds_bytes)
+    found = {(i["site"], i["kind"]): i for i in header["incidents"]}
+    assert {k: (i["what"], i["times"]) for k, i in found.items()} == {
+        ("closed", "refused by the site"): ("schema; training rounds 1 to 3 of 3", 4),
+        ("gone", "no answer"): ("training rounds 2 and 3 of 3", 2),
+        ("liar", "flagged, and let pass"): ("training rounds 1, 3 of 3", 2),
+        ("liar", "set aside by the rule"): ("training rounds 1 and 2", 2),
+        ("broken", "dropped by the checks"): ("training round 2 of 3", 1),
+    }
+    flagged = found["liar", "flagged, and let pass"]
+    assert (flagged["why"], flagged["others"]) == ("1.5 times longer than the median", 1)
+    assert found["broken", "dropped by the checks"]["why"] == "holds NaN in 4 places"
+    # a site that a rule set aside in training round 1 has answered ask 1 all the same
+    liar = header["sites"].index("liar")
+    assert (columns["lost"][columns["site"] == liar] == -1).all()
+    assert not [n for n in header["names"] if n.startswith("flagged")]
+    clean = unpack(FederationBoard(rounds=told([(0, "good", "schema", 10, None)])).rounds_bytes)[0]
+    assert clean["incidents"] == []
+
+
+def test_what_left_is_told_in_plain_words_and_checks_are_not_told_twice() -> None:
+    from workbench.federated.watched import checked
+
+    header, _ = unpack(FederationBoard(rounds=faulty()).rounds_bytes)
+    assert [(a["name"], a["times"], a["bytes"]) for a in header["asked"]] == [
+        ("network_round", 3, 100),
+        ("schema", 1, 40),
+    ]
+    assert all(len(a["plain"]) > 30 for a in header["asked"])
+    value = planted.value()
+    lines = checked(faulty())
+    assert any("liar was flagged" in line for line in lines)
+    value.notes = (*value.notes, *lines)
+    assert unpack(FederationBoard(value, faulty()).frame_bytes)[0]["notes"] == list(planted.value().notes)
+    assert unpack(FederationBoard(value).frame_bytes)[0]["notes"] == list(value.notes)  # no table tells them then
+
+
+def test_how_it_was_trained_says_why_a_figure_is_missing() -> None:
+    unknown = unpack(FederationBoard(planted.value()).frame_bytes)[0]
+    assert (unknown["facts"], unknown["limit"], unknown["exact"], unknown["alone"]) == ([], None, False, True)
+    exact = {"method": "ridge", "least": 3, "secure": True, "gated": True, "folds": 1}
+    header = unpack(FederationBoard(planted.value(), plan=exact).frame_bytes)[0]
+    facts = dict(header["facts"])
+    assert header["exact"] and header["limit"] is None and not header["alone"]
+    assert facts["Privacy"] == "none added: answers are exact"
+    assert facts["Seen"].startswith("secure sums") and facts["Fewest sites"] == "3; with fewer it stops"
+    settings = {"privacy": "person", "epsilon": 4.0, "delta": 1e-5, "rule": "median", "bad": 2}
+    private = {"method": "network", "rounds": 7, "settings": settings, "policy": {"epsilon": 10.0}, "folds": 2}
+    board = FederationBoard(planted.value(), plan=exact)
+    board.update(plan=private)
+    header = unpack(board.frame_bytes)[0]
+    facts = dict(header["facts"])
+    assert not header["exact"] and header["limit"] == 8.0  # 4 in each of two folds: what was spent is added up too
+    assert facts["Privacy"] == (
+        "differential privacy of each person: epsilon 4 at delta 10\u207b\u2075 agreed in each fold; a site stops at 10"
+    )
+    assert (
+        facts["Trained"] == "a network, in 7 rounds"
+        and "'median', which expects 2 that lie" in facts["Answers combined"]
+    )
+    run = SimpleNamespace(params={"federation": {"method": "ridge"}, "folds": 5, "only": [0, 3]})
+    assert plan_of(run) == {"method": "ridge", "folds": 2} and plan_of(SimpleNamespace(params={})) == {}
 
 
 def test_names_cross_as_they_are_and_infinite_figures_as_unknown() -> None:

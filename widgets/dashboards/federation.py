@@ -7,8 +7,9 @@ address names the run: ``/federation?run=federation_gdsc2_tissue``. Reading and 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import panel as pn
@@ -24,7 +25,7 @@ from widgets._response.markup import Markup, tag
 from widgets._response.pieces import problem
 from widgets.dashboards import begin
 from widgets.dashboards._frame import asked, framed
-from widgets.federation_board import FederationBoard
+from widgets.federation_board import FederationBoard, plan_of
 from workbench import tables
 from workbench.text import nearest
 
@@ -37,12 +38,13 @@ CORRELATIONS = ("normalised Pearson", "per-drug Pearson")
 
 @dataclass(frozen=True)
 class Opened:
-    """One federation: its value (None where there is none, then ``why``), its rounds, and how it stands."""
+    """One federation: its value (None where there is none, then ``why``), rounds, how it stands, how it was trained."""
 
     value: Any
     rounds: pl.DataFrame
     status: str
     why: str = ""
+    plan: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Store:
@@ -66,9 +68,9 @@ class Store:
         if run.status == RUNNING and rounds.is_empty():
             rounds = self._so_far(run)
         try:
-            return Opened(of_run(run, least=least), rounds, run.status)
+            return Opened(of_run(run, least=least), rounds, run.status, plan=plan_of(run))
         except WorthError as error:
-            return Opened(None, rounds, run.status, str(error))
+            return Opened(None, rounds, run.status, str(error), plan_of(run))
 
     def _so_far(self, run: Any) -> pl.DataFrame:
         """Figures by round of a run that is still training; its tables are written when a fold ends."""
@@ -112,7 +114,7 @@ class FederationPage(pn.viewable.Viewer):
         self._correlation = pmui.FloatInput(
             label="Least gain in correlation that matters", value=0.02, start=0.0, end=1.0, step=0.01, width=270
         )
-        self._error = pmui.TextInput(label="Least change of RMSE", value="", width=270,
+        self._error = pmui.TextInput(label="Least change of RMSE (else 1 %)", value="", width=270,
                                      placeholder="1 % of the site's own")  # fmt: skip
         self._csv = pmui.FileDownload(
             callback=self._file, filename="federation.csv", label="All figures as csv", width=220, visible=False,
@@ -158,7 +160,8 @@ class FederationPage(pn.viewable.Viewer):
         assert self.runs is not None
         self._named = {}
         for r in self.runs.iter_rows(named=True):
-            facts = [r["name"] or r["experiment"] or "unnamed", listing.when(r["started"]), str(r["status"]).lower()]
+            name = re.sub(r" \d{8}-\d{6}$", "", r["name"] or r["experiment"] or "unnamed")  # it tells when by itself
+            facts = [name, listing.when(r["started"]), str(r["status"]).lower()]
             label = " \u00b7 ".join(facts)
             self._named[label if label not in self._named else f"{label} \u00b7 {r['run_id'][:8]}"] = r["run_id"]
         labels = list(self._named)
@@ -231,9 +234,9 @@ class FederationPage(pn.viewable.Viewer):
         self.opened = found = job.result
         title = name.split(" \u00b7 ")[0]
         if self.board is None:
-            self.board = FederationBoard(found.value, found.rounds)
+            self.board = FederationBoard(found.value, found.rounds, plan=found.plan)
         else:
-            self.board.update(found.value, rounds=found.rounds)
+            self.board.update(found.value, rounds=found.rounds, plan=found.plan)
         self.board.title = title
         training = found.status == RUNNING
         self.board.note = "Still training: this page follows it." if training else ""

@@ -163,7 +163,8 @@ def _open_to(attacks: pl.DataFrame) -> Iterator[str]:
     kind = pl.col("attack").cast(pl.String).str.split(",").list.first()
     works = attacks.filter(pl.col("low") > pl.col("chance")).sort("value", descending=True, maintain_order=True)
     for a in works.unique(kind, keep="first", maintain_order=True).iter_rows(named=True):
-        yield f"{a['attack']} works: {a['figure']} {a['value']:.3f}, chance {a['chance']:.3f}"
+        whole = " on the whole federation" if a["site"] is None else ""
+        yield f"{a['attack']} works{whole}: {a['figure']} {a['value']:.3f}, chance {a['chance']:.3f}"
 
 
 def _based(frame: pl.DataFrame, common: pl.DataFrame) -> pl.DataFrame:
