@@ -26,6 +26,7 @@ from workbench.federated.robust.updates import Checked, Checks
 from workbench.federated.simulation import simulate
 from workbench.federated.site import Site, SiteError
 from workbench.federated.sites import Inline, TooFewSites
+from workbench.federated.worth import command, encoders
 from workbench.federated.worth import value as worth
 from workbench.nn import kernel_ridge
 from workbench.nn.scaling import Rotation, standardise
@@ -365,6 +366,11 @@ def test_a_run_has_the_arms_in_one_table_with_paired_intervals(fold: Fold) -> No
     site, subjects = next(iter(sharing.at_random(fold, 3).items()))
     there = sharing.local(fold, subjects)
     again = head.fit(encoder, there).predict(fold.study, there.test.select("subject", "treatment"))
+    knows = found.encoders
+    assert knows["arm"].to_list()[0] == "pretrained together" and set(knows["naive"]) == {0.0}
+    assert set(knows["site"]) == {None, *sharing.at_random(fold, 3)} and bool((knows["low"] < knows["high"]).all())
+    text = command.text(found)
+    assert "what the encoders know" in text and max(map(len, text.splitlines())) <= command.WIDTH + 8
     explained = [c.data.metrics for c in run.children if c.info.run_name.startswith("encoder")]
     assert explained[0]["masked R2"] > -1 and "masked R2 expression low" in explained[0]
     assert "pretraining R2 held out" in {m for c in run.children for m in c.data.metrics}
@@ -372,6 +378,25 @@ def test_a_run_has_the_arms_in_one_table_with_paired_intervals(fold: Fold) -> No
         (pl.col("arm").cast(pl.String) == "pretrained together") & (pl.col("site").cast(pl.String) == site)
     )
     np.testing.assert_allclose(np.sort(kept["predicted"]), np.sort(again["predicted"]), atol=1e-5)
+
+
+def test_what_encoders_know_is_read_from_the_rounds_by_fold() -> None:
+    def known(value: float) -> list[Any]:
+        return [pretraining.Explained(m, value, value - 0.1, value + 0.1, 9) for m in ("expression", "all")]
+
+    nobody = pretraining.Explained("mutation", np.nan, np.nan, np.nan, 1)
+    parts = [
+        encoders.rounds([*known(0.4), nobody], 5),
+        encoders.rounds(known(0.1), 5, "site 1"),
+        encoders.rounds(known(0.3), 5),
+    ]
+    found = encoders.of(pl.concat(parts))
+    shared = found.filter(pl.col("site").is_null(), pl.col("modality") == "expression")
+    assert shared["value"].to_list() == [0.4, 0.3] and shared["low"].to_list() == pytest.approx([0.3, 0.2])
+    assert found.filter(pl.col("site") == "site 1")["arm"].unique().to_list() == ["own pretraining"]
+    assert "mutation" not in set(found["modality"])
+    told = list(encoders.lines(found))
+    assert "0.400 (0.300 to 0.500), 0.300 (0.200 to 0.400)" in told[2] and not list(encoders.lines(found.clear()))
 
 
 def test_the_arms_need_the_method_and_settings_are_named() -> None:

@@ -43,6 +43,7 @@ def trained(
     dealt: Mapping[str, Sequence[str]],
     free: Mapping[str, Sequence[str]],
     base: pl.Series,
+    learnt: dict[str, Any] | None = None,
 ) -> list[pl.DataFrame]:
     """FEDERATION_PREDICTIONS of those of ``arms`` that rest on an encoder; other arms are passed over.
 
@@ -52,6 +53,7 @@ def trained(
     settings : with which it was
     free : {site: its subjects without responses}
     base : mean effects of the pooled training rows at each test row (``predict.baseline``), the same for every arm
+    learnt : gets {site: what its own encoder knows (``fit.Explained``)}
     """
     out = []
     for site, subjects in dealt.items():
@@ -61,7 +63,9 @@ def trained(
         there = fold.test["subject"].is_in(pl.Series(list(subjects), dtype=pl.String).implode())
         for arm in (OWN_ENCODER, SHARED_ENCODER):
             if arm in arms:
-                below = encoder if arm == SHARED_ENCODER else alone(site, own, free.get(site, ()), settings)
+                below: Any = encoder if arm == SHARED_ENCODER else alone(site, own, free.get(site, ()), settings)
+                if learnt is not None and arm == OWN_ENCODER:
+                    learnt[site] = below.explained_
                 made: Any = head.fit(below, own)
                 out.append(predictions(arm, made, own, {site: subjects}, base.filter(there)))
     return out

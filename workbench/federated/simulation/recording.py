@@ -17,7 +17,7 @@ from workbench.federated import task
 from workbench.federated.messages import Value
 from workbench.federated.spec import PRETRAINED, Federation
 from workbench.federated.watched import checked
-from workbench.federated.worth import arms
+from workbench.federated.worth import arms, encoders
 from workbench.study import Study, find
 
 if TYPE_CHECKING:
@@ -86,11 +86,16 @@ def _fold(
         base = predict.baseline(fold)
         answer = score.unseal(predict.predictions(made.predictor, fold, base), fold)
         child.metrics(_scored(answer))
-        told_apart = pl.concat([arms.of("federated", answer, dealt), *_arms(federation, made, base, say)])
+        learnt: dict[str, Any] = {}  # what encoders of sites' own know
+        told_apart = pl.concat([arms.of("federated", answer, dealt), *_arms(federation, made, base, say, learnt)])
         example = fold.test.select("subject", "treatment").head(5)
         child.model(name, made.predictor.config(), made.predictor.arrays(), example)
         whole = _whole(getattr(made.predictor, "points_", None) or told_by_round)
         rounds = pl.concat([made.watched.rounds(), whole, _set_aside(made.predictor)])
+        if (encoder := getattr(made.predictor, "encoder_", None)) is not None:
+            step = max(at for at, _, _ in encoder.points_)
+            rounds = pl.concat([rounds, encoders.rounds(encoder.explained_, step)])
+            rounds = pl.concat([rounds, *(encoders.rounds(e, step, site) for site, e in learnt.items())])
         spent = getattr(made.predictor, "spent_", None)  # private.accounting.Spent, of a private training
         made_tables = {
             "PREDICTIONS": pl.concat([answer, *_naive(federation, fold, base)]), "FEDERATION_ROUNDS": rounds,
@@ -100,7 +105,7 @@ def _fold(
         for site, subjects in dealt.items():
             own = answer.filter(pl.col("subject").is_in(subjects))
             _site(parent, federation, number, site, own, rounds, made.watched.heads().get(site, ""))
-        if (encoder := getattr(made.predictor, "encoder_", None)) is not None:
+        if encoder is not None:
             _encoder(parent, number, encoder, example)
         if spent is not None:
             child.metrics({"epsilon": spent.epsilon})
@@ -141,7 +146,10 @@ def _set_aside(predictor: Any) -> pl.DataFrame:
     return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_ROUNDS)
 
 
-def _arms(federation: Federation, made: Fitted, base: pl.Series, say: Say | None) -> list[pl.DataFrame]:
+def _arms(
+    federation: Federation, made: Fitted, base: pl.Series, say: Say | None, learnt: dict[str, Any]
+) -> list[pl.DataFrame]:
+    """Predictions of the arms beside the federation; ``learnt`` gets what each site's own encoder knows."""
     if not federation.arms:
         return []
     if say is not None:
@@ -154,7 +162,7 @@ def _arms(federation: Federation, made: Fitted, base: pl.Series, say: Say | None
         from workbench.federated.simulation import simulate
 
         free, told = task.free(federation, fold.number), simulate.settings(federation)
-        out += pretrained.trained(federation.arms, made.predictor.encoder_, told, fold, dealt, free, base)
+        out += pretrained.trained(federation.arms, made.predictor.encoder_, told, fold, dealt, free, base, learnt)
     return out
 
 

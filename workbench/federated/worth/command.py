@@ -14,10 +14,12 @@ import polars as pl
 
 from workbench import tables
 from workbench.federated import output
+from workbench.federated.worth import encoders
 from workbench.federated.worth.site_value import ALONE, ARMS, METRICS, OWN
 from workbench.federated.worth.value import Value, WorthError, of_run, worth
 
 WIDTH, NAME, CELL = 118, 22, 25
+FIT = 4  # arms beside each other
 UNKNOWN = "not measured"
 COSTS, ATTACKS = "FEDERATION_COSTS", "FEDERATION_ATTACKS"
 
@@ -103,7 +105,7 @@ def _parquet(path: Path) -> pl.DataFrame:
 def rows(value: Value) -> list[dict[str, Any]]:
     """Every row of every table, with the table's name under "table"."""
     found = []
-    for name in ("verdicts", "sites", "overall", "attacks"):
+    for name in ("verdicts", "sites", "overall", "encoders", "attacks"):
         found += [{"table": name, **row} for row in getattr(value, name).to_dicts()]
     return [*found, *({"table": "notes", "note": n} for n in value.notes)]
 
@@ -120,6 +122,7 @@ def text(value: Value) -> str:
             facts = value.verdicts.filter(predictor=predictor, split=split, site=site)
             lines += ["", *_site(str(site), rows_, facts)]
         lines += ["", *_overall(value.overall.filter(predictor=predictor, split=split))]
+    lines += ["", *encoders.lines(value.encoders)] * bool(value.encoders.height)
     lines.append("")
     for note in value.notes:
         lines += textwrap.wrap(note, WIDTH, initial_indent="  * ", subsequent_indent="    ")
@@ -129,15 +132,12 @@ def text(value: Value) -> str:
 def _site(site: str, found: pl.DataFrame, facts: pl.DataFrame) -> Iterator[str]:
     units, drawn, n = found["units"][0], found["resampled"][0], found["n"][0]
     yield from textwrap.wrap(f"{site}: {units:,} {drawn}s, {n:,} test rows", WIDTH)
-    yield f"  {'':<{NAME}}" + "".join(f"{a:>{CELL}}" for a in (*found["arm"].unique(maintain_order=True), "naive"))
-    for (metric,), some in found.group_by("metric", maintain_order=True):
-        unit = f" [{some['unit'][0]}]" if some["unit"][0] else ""
-        cells = "".join(f"{_with(r['value'], r['low'], r['high']):>{CELL}}" for r in some.iter_rows(named=True))
-        yield f"  {f'{metric}{unit}':<{NAME}}{cells}{_figure(some['naive'][0]):>{CELL}}"
+    yield from _scores(found)
+    wide = max(43, *(len(f"{a} from alone, {m} ") for a, m in found.select("arm", "metric").iter_rows()))
     for r in found.filter(pl.col("arm") != ALONE, pl.col("difference").is_not_null()).iter_rows(named=True):
         ends = "" if r["difference_low"] is None else f" ({r['difference_low']:+.3f} to {r['difference_high']:+.3f})"
         what = f"{r['arm']} from alone, {r['metric']}"
-        yield f"    {what:<43}{r['difference']:+.3f}{ends:<20}  Holm p {_p(r['p_holm']):<8}{r['verdict']}"
+        yield f"    {what:<{wide}}{r['difference']:+.3f}{ends:<20}  Holm p {_p(r['p_holm']):<8}{r['verdict']}"
     for v in facts.iter_rows(named=True):
         arm = f" ({v['arm']})" if facts.height > 1 else ""
         yield from textwrap.wrap(
@@ -150,6 +150,23 @@ def _site(site: str, found: pl.DataFrame, facts: pl.DataFrame) -> Iterator[str]:
         yield from textwrap.wrap(
             _paid(facts.row(0, named=True)), WIDTH, initial_indent="     ", subsequent_indent="     "
         )
+
+
+def _scores(found: pl.DataFrame) -> Iterator[str]:
+    """Scores of a site by metric and arm; arms below each other where beside each other they would not fit."""
+    arms = [*found["arm"].unique(maintain_order=True), "naive"]
+    cells: dict[tuple[str, str], str] = {}
+    for r in found.iter_rows(named=True):
+        metric = f"{r['metric']} [{r['unit']}]" if r["unit"] else r["metric"]
+        cells[metric, r["arm"]] = _with(r["value"], r["low"], r["high"])
+        cells[metric, "naive"] = _figure(r["naive"])
+    metrics = list(dict.fromkeys(m for m, _ in cells))
+    if len(arms) <= FIT:
+        yield f"  {'':<{NAME}}" + "".join(f"{a:>{CELL}}" for a in arms)
+        yield from (f"  {m:<{NAME}}" + "".join(f"{cells[m, a]:>{CELL}}" for a in arms) for m in metrics)
+    else:
+        yield f"  {'':<{NAME}}" + "".join(f"{m:>{CELL}}" for m in metrics)
+        yield from (f"  {a:<{NAME}}" + "".join(f"{cells[m, a]:>{CELL}}" for m in metrics) for a in arms)
 
 
 def _paid(v: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ import polars as pl
 from workbench import predictors, score, tables
 from workbench.comparison._ranks import holm
 from workbench.federated.watched import checked
+from workbench.federated.worth import encoders as _encoders
 from workbench.federated.worth import fairness as _fairness
 from workbench.federated.worth.site_value import (
     ALONE,
@@ -52,6 +53,7 @@ class Value:
     overall : what the federation gains and how that is shared: ``_fairness.OVERALL``
     attacks : FEDERATION_ATTACKS, as given; empty where nothing was attacked
     notes : what to know before reading
+    encoders : what the encoders of a pretraining know, ``_encoders.SCHEMA``; empty where there was none
     """
 
     sites: pl.DataFrame
@@ -59,6 +61,7 @@ class Value:
     overall: pl.DataFrame
     attacks: pl.DataFrame = field(default_factory=lambda: tables.empty(tables.FEDERATION_ATTACKS))
     notes: tuple[str, ...] = ()
+    encoders: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_encoders.SCHEMA))
 
 
 def worth(
@@ -168,7 +171,8 @@ def of_run(run: Any, **options: Any) -> Value:
         pl.concat([there.cast(schema), beside.cast(schema)]) if there.height else frame.cast(schema),
         **{"costs": run.table("FEDERATION_COSTS"), "attacks": run.table("FEDERATION_ATTACKS"), **options},
     )
-    return replace(found, notes=(*found.notes, *checked(run.table("FEDERATION_ROUNDS"))))
+    rounds = run.table("FEDERATION_ROUNDS")
+    return replace(found, notes=(*found.notes, *checked(rounds)), encoders=_encoders.of(rounds))
 
 
 def _many(sites: int) -> list[str]:
