@@ -39,7 +39,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
                   "structure": False, "closed_form_share": 0.3},
     "gdsc2": {"members": 4, "width": 64, "rank": 32, "subjects": 16, "epochs": 24, "modalities": ["expression"]},
 }  # fmt: skip
-SETTINGS: dict[str, Any] = {"privacy": "person", "rate": 1.0, "rounds": 5, "steps": 4, "clip": 1.0, "warm": 20,
+PARAMETERS["gdsc1"] = PARAMETERS["gdsc2"]  # rates are chosen on the one, reported on the other
+SETTINGS: dict[str, Any] = {"privacy": "person", "rate": 1.0, "rounds": 5, "local_steps": 4, "clip": 1.0, "warm": 20,
                             "learning_rate": 1.0, "least": 2, "only": ["hidden", "identity", "level"]}  # fmt: skip
 METRICS = ("RMSE", "normalised Pearson")
 
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--epsilons", type=float, nargs="+", default=[1.0, 3.0, 10.0])
     parser.add_argument("--draws", type=int, default=2, help="trainings at each epsilon")
     parser.add_argument("--seed", type=int, default=0, help="of the folds, and of the synthetic study")
+    parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--rates", type=float, nargs="+", default=[SETTINGS["learning_rate"]], help="learning rates")
     parser.add_argument("--treatments", type=int, default=0, help="so many of them, evenly by name (default: all)")
     parser.add_argument("--arms", nargs="+", help="only those whose name begins so")
@@ -64,7 +66,7 @@ def main() -> None:
     else:
         study = Study.open(find(given.study))
     endpoint = "response" if given.study == "synthetic" else "ln_ic50"
-    fold = Split.make(study, "unseen subject", endpoint=endpoint, folds=5, seed=given.seed).fold(0)
+    fold = Split.make(study, "unseen subject", endpoint=endpoint, folds=5, seed=given.seed).fold(given.fold)
     fold = of_treatments(fold, given.treatments) if given.treatments else fold
     todo = arms(fold, PARAMETERS[given.study], given.epsilons, given.draws, given.rates)
     todo = {k: v for k, v in todo.items() if not given.arms or k.startswith(("public", *given.arms))}

@@ -44,7 +44,15 @@ def ridge(epsilon: float = ENOUGH, allowed: float = ENOUGH, **more: Any) -> spec
 
 
 def network(**more: Any) -> spec.Federation:
-    own = {"privacy": "person", "rate": 1.0, "steps": 2, "persons": 20, "public": "open to all", "warm": 1, **more}
+    own = {
+        "privacy": "person",
+        "rate": 1.0,
+        "local_steps": 2,
+        "persons": 20,
+        "public": "open to all",
+        "warm": 1,
+        **more,
+    }
     return federation("network", own, rounds=2, policy={"epsilon": 200.0, "minimum_subjects": 2})
 
 
@@ -114,7 +122,7 @@ def test_a_private_network_under_next_to_no_noise_is_the_same_through_flower() -
     still = {"dropout": 0.0, "noise": 0.0, "drop_modality": 0.0}
     made = []
     for engine in ("flower", "inline"):
-        told = network(noise=1e-6, steps=1)
+        told = network(noise=1e-6, local_steps=1)
         told = spec.of(_with(told, still))
         made.append(dict(simulate.fitted(_unbounded(told), 0, engine).predictor.arrays()))
     start, carried = made

@@ -65,7 +65,15 @@ def held(dealt: list[Fold], **more: Any) -> list[Site]:
 
 
 def settings(dealt: list[Fold], **more: Any) -> dict[str, Any]:
-    usual = {"privacy": "person", "noise": 2.0, "rate": 1.0, "steps": 2, "persons": 18, "warm": 0, "public": dealt[0]}
+    usual = {
+        "privacy": "person",
+        "noise": 2.0,
+        "rate": 1.0,
+        "local_steps": 2,
+        "persons": 18,
+        "warm": 0,
+        "public": dealt[0],
+    }
     return usual | {"rounds": 3, "least": 2, "parameters": PARAMS} | more
 
 
@@ -314,8 +322,8 @@ def test_a_federation_file_is_trained_past_the_gate_with_a_budget(fold: Fold) ->
         "federation": {
             "sites": {"random": 3}, "rounds": 2, "gated": True, "policy": {"epsilon": 8.0, "delta": DELTA},
             "settings": {
-                "privacy": "person", "epsilon": 8.0, "rate": 1.0, "steps": 2, "persons": 20, "public": "open to all",
-                "warm": 1,
+                "privacy": "person", "epsilon": 8.0, "rate": 1.0, "local_steps": 2, "persons": 20,
+                "public": "open to all", "warm": 1,
             },
         },
     }  # fmt: skip
@@ -464,7 +472,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"clip": -1.0}, "clip should be a number, at least 0"),
     ({"delta": 0.0}, "delta should be between 0 and 1"),
     ({"persons": 0}, "persons is missing"),
-    ({"steps": 2.5}, "steps should be a whole number"),
+    ({"local_steps": 2.5}, "local_steps should be a whole number"),
+    ({"steps": 2}, "called local_steps"),
     ({"public": ""}, "public is missing"),
     ({"privacy": "row"}, 'privacy should be "person" or "site"'),
     ({"own": ["level"]}, "own has no place"),

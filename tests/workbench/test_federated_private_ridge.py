@@ -15,7 +15,7 @@ from workbench.federated.gate import outgoing as gate
 from workbench.federated.gate.budget import Budget
 from workbench.federated.messages import Ask
 from workbench.federated.policy import Policy
-from workbench.federated.private import accounting, keyed, ridge
+from workbench.federated.private import accounting, keyed, ridge, shrinkage
 from workbench.federated.private import persons as _persons
 from workbench.federated.private.accounting import PrivacyError
 from workbench.federated.secure.server import Secure
@@ -46,7 +46,7 @@ def sites(fold: Fold, step: object = None, **rules: object) -> list[Site]:
     return [Site(n, sharing.local(fold, s), policy, [step or Budget()]) for n, s in held.items()]  # type: ignore[list-item]
 
 
-ENDLESS = {"epsilon": 1e13, "axes": 12, "penalty": 2.0, "sketch": 40}
+ENDLESS = {"epsilon": 1e13, "axes": 12, "penalty": 2.0, "sketch": 40, "clip": 1.25}
 
 
 def fitted(there: list[Site], **told: object):
@@ -70,7 +70,7 @@ ASKS = {
          "share_second": 0.0})),
     "gram": (private_gram, Ask("private_gram", 0, {**ALONG, "centre": np.zeros(7)}, {"clip": 0.8})),
     "cross": (private_cross, Ask("private_cross", 0, {**ALONG, **LEVEL, "centre": np.zeros(7)},
-                                 {"clip": 0.8, "clip_responses": 1.5})),
+                                 {"clip": 0.8, "clip_responses": 1.5, "share_responses": 0.2})),
     "errors": (private_errors, Ask("private_errors", 0, {**ALONG, "solution": np.zeros((8, T)),
                                                          "edges": np.array([0.0, 0.5, 1.0, 2.0])})),
 }  # fmt: skip
@@ -141,7 +141,7 @@ def test_the_noise_that_is_added_is_the_noise_that_is_charged(fold: Fold) -> Non
         both = [module.answer(site, Ask(ask.purpose, 0, arrays, {**told, "noise": n})) for n in (3.0, TINY)]
         drawn.append(both[0].arrays["products"] - both[1].arrays["products"])
         assert both[0].releases[0].noise == 3.0
-    expected = 3.0 * 0.8 * 1.5 / np.sqrt(private_cross.PRODUCTS)
+    expected = 3.0 * 0.8 * 1.5 / np.sqrt(1 - 0.2 - private_cross.FIRST)
     assert np.std(drawn) == pytest.approx(expected, rel=0.03)  # 5,040 numbers: 1 % is one standard error
     assert abs(np.mean(drawn)) < 4 * expected / np.sqrt(np.size(drawn))
 
@@ -209,8 +209,8 @@ def test_too_small_a_budget_abstains_in_plain_words(fold: Fold, monkeypatch: pyt
     with pytest.raises(PrivacyError, match=r"epsilon = 0\.1 buys no predictor from these sites"):
         fitted(sites(fold), epsilon=0.1)
     there = sites(fold)
-    monkeypatch.setattr(ridge, "UNSURE", 0.01)  # so few features have no axis above the noise where levels drown
-    with pytest.raises(PrivacyError, match="noise moves a treatment's level by"):
+    monkeypatch.setattr(ridge, "MOST", 1e-4)  # so few features have no axis above the noise where levels drown
+    with pytest.raises(PrivacyError, match=r"noise would cost .* of the variance of responses"):
         fitted(there, epsilon=60.0)
     spent = there[0].outgoing[0].spent(there[0].policy).epsilon  # type: ignore[attr-defined]
     assert 0 < spent < 0.9 * 60  # it stopped before the last two were asked for
@@ -287,11 +287,11 @@ def test_singular_values_are_shrunk_as_theory_says() -> None:
     rng = np.random.default_rng(0)
     true = 30.0 * np.outer(np.ones(20) / np.sqrt(20), np.ones(200) / np.sqrt(200))
     noisy = true + 0.5 * rng.normal(size=(20, 200))
-    made = ridge.low_rank(noisy, 0.5)
+    made = shrinkage.low_rank(noisy, 0.5)
     assert np.linalg.matrix_rank(made, tol=1e-6) == 1
     assert np.linalg.norm(made - true) < 0.4 * np.linalg.norm(noisy - true)
-    assert np.allclose(ridge.low_rank(noisy, 1e-12), noisy)  # without noise nothing is taken away
-    assert not ridge.low_rank(noisy - true, 0.5).any()  # noise alone leaves nothing
+    assert np.allclose(shrinkage.low_rank(noisy, 1e-12), noisy)  # without noise nothing is taken away
+    assert not shrinkage.low_rank(noisy - true, 0.5).any()  # noise alone leaves nothing
 
 
 def test_noise_is_rounded_to_one_grid_and_foreseen_by_nobody_without_the_key() -> None:

@@ -29,22 +29,24 @@ LEAVES = Leaves(
     summed=True,
     private=True,
 )
-PRODUCTS, RESPONSES, FIRST = 0.75, 0.2, 0.05  # shares of 1 / noise^2
+FIRST = 0.05  # share of 1 / noise^2; that of the responses is asked for, the products have the rest
 
 
 def answer(site, ask: Ask) -> Answer:
-    """``axes`` (f, k); ``mean``, ``sd`` (f,), ``centre`` (k,), ``shift``, ``scale`` (t,); both clips."""
-    persons, long = _persons.of(site, ask), _persons.length(ask, "clip")
-    wide = _persons.length(ask, "clip_responses")
+    """``axes`` (f, k); ``mean``, ``sd`` (f,), ``centre`` (k,), ``shift``, ``scale`` (t,); ``clip``, ``clip_responses``,
+    ``share_responses``.
+    """
+    persons, r, long = _persons.centred(site, ask)
+    wide, share = _persons.length(ask, "clip_responses"), _persons.length(ask, "share_responses")
+    if share >= 1 - FIRST:
+        raise SiteError(f"share_responses should be below {1 - FIRST}, found {share}.")
     shift, scale = (np.asarray(ask.arrays[k], dtype=np.float64) for k in ("shift", "scale"))
     if shift.shape != (persons.y.shape[1],) or scale.shape != shift.shape or not (scale > 0).all():
         raise SiteError(f"shift and scale should have {persons.y.shape[1]} numbers, scales above 0.")
-    centre = np.asarray(ask.arrays["centre"], dtype=np.float64)
-    r = _persons.clipped(_persons.along(persons, ask) - centre, long)
     e = _persons.clipped((persons.y - shift) / scale, wide)
     sums = {
-        "products": (r.T @ e, long * wide, PRODUCTS),
-        "responses": (e.sum(0), wide, RESPONSES),
+        "products": (r.T @ e, long * wide, 1 - FIRST - share),
+        "responses": (e.sum(0), wide, share),
         "first": (r.sum(0), long, FIRST),
     }
     return _persons.released(site, ask, sums)

@@ -34,8 +34,7 @@ GRAM, FIRST, COUNT = 0.85, 0.1, 0.05  # shares of 1 / noise^2
 
 def answer(site, ask: Ask) -> Answer:
     """``axes`` (f, d), ``mean``, ``sd`` (f,), ``centre`` (d,) and ``clip`` of the ask."""
-    persons, long = _persons.of(site, ask), _persons.length(ask, "clip")
-    s = _persons.clipped(_persons.along(persons, ask) - np.asarray(ask.arrays["centre"], dtype=np.float64), long)
+    _, s, long = _persons.centred(site, ask)
     whole = s.T @ s
     i, j = np.triu_indices(len(whole))
     sums = {

@@ -149,3 +149,9 @@ def along(persons: Persons, ask: Ask) -> np.ndarray:
         raise SiteError(f"mean, sd and axes should be of {f} features, found {mean.shape}, {sd.shape}, {axes.shape}.")
     z = (persons.x - mean) / sd
     return np.where(np.isfinite(z), z, 0.0) @ axes
+
+
+def centred(site: Site, ask: Ask) -> tuple[Persons, np.ndarray, float]:
+    """The persons, rows (n, k) along the ask's ``axes`` less its ``centre`` (k,), and the ``clip`` they keep to."""
+    persons, long = of(site, ask), length(ask, "clip")
+    return persons, clipped(along(persons, ask) - np.asarray(ask.arrays["centre"], dtype=np.float64), long), long

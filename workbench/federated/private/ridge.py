@@ -5,36 +5,37 @@
     G   = sum s_i s_i' + noise          its principal axes U are the private ones (Dwork et al. 2014, STOC)
     r_i = clip(W U'(s_i - mean), C')    W makes each axis' spread 1, so that noise falls on all axes alike
     P   = sum r_i e_i' + noise          e_i: responses of a person less their levels, all treatments, clipped to B
-    b_d = P_d / n_d  *  l n_d / (l n_d + penalty)       l: an axis' share of the squared length of a row
+    b   = slopes(P)                     what treatments have in common, and what they share in a few patterns
+    b_d = b_d  l n_d / (l n_d + penalty)                l: an axis' share of the squared length of a row
 
 A person is the unit, with all its samples and treatments. One Gram matrix serves all treatments: one for each would
 cost a person with 286 treatments sqrt(286) times as much. What a treatment lacks counts as at its level.
 
-What is done with noisy sums costs nothing more, and the size of the noise is known, so it is used: axes no longer than
-the edge of the noise's own spectrum are dropped, and the length of the others is corrected for what noise added to it
-(Benaych-Georges and Nadakuditi 2011, Adv. Math. 227:494); P is a matrix of low rank under white noise, whose singular
-values are shrunk as is best for squared error (Gavish and Donoho 2017, IEEE Trans. Inf. Theory 63:2137). To drop
-directions that noise drowns takes the place of the penalty that AdaSSP chooses from it (Wang 2018, UAI). Where no axis
-stands above the noise, or levels drown in it, the fit stops and says so: such a budget buys no predictor from so few.
+What is done with noisy sums costs nothing more, and the size of the noise is known, so it is used: counts, levels and
+slopes are drawn to where they most likely are (``shrinkage``), and how much of a release falls on levels and how much
+on slopes is worked out beforehand from the noise to come. To drop directions that noise drowns takes the place of the
+penalty that AdaSSP chooses from it (Wang 2018, UAI). Where no axis stands above the noise, or it costs more than a few
+directions can tell, the fit stops and says so: such a budget buys no predictor from so few.
 
 Levels are learnt in two steps, since noise is as wide as the clip: from a public guess of where responses lie, then
 about the first result. Half-widths are from the training persons' errors, each person counted once, made wider by
 what a fit of so many degrees of freedom flatters itself (Akaike 1969, sqrt((n + p) / (n - p))); two standard deviations
 of the noise on that count are taken against the model, so a small budget gives wide intervals rather than wrong ones.
 
-With a public study, means, axes and spreads along them are its own, and neither m nor G is asked for. Without one, no
-feature gets a scale of its own: moments of thousands of features are as long as all of them together, and at 6,163
-features and 640 persons the noise on each mean is estimated at three times a feature's spread at epsilon = 8.
+With a public study, means, spreads and directions are its own (``directions``), and neither m nor G is asked for. It
+should not be of the same persons: what they told it is not hidden here. Without one, no feature gets a scale of its
+own: moments of thousands of features are as long as all of them together, and at 6,163 features and 640 persons the
+noise on each mean is estimated at three times a feature's spread at epsilon = 8.
 
 Neither the penalty nor a clip is chosen by a site's data: they are settings, public like the names of features and
-treatments. Their defaults, the number of axes and directions and ``UNSURE`` were settled by looking at held-out
-training persons of GDSC2 (experiments/LOG.md), so figures on that screen flatter them.
+treatments. With a public study they were chosen on GDSC1; ``sketch`` and the guesses of where features lie were settled
+by looking at held-out training persons of GDSC2 (experiments/LOG.md), so figures of private axes there flatter them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,93 +44,20 @@ from workbench.federated.exact.harmonise import Plan, agree
 from workbench.federated.exact.progress import Keep, Progress, State
 from workbench.federated.exact.steady import Steady
 from workbench.federated.messages import Ask, Gathered
-from workbench.federated.private import accounting
+from workbench.federated.private import accounting, directions, shrinkage
 from workbench.federated.private.accounting import PrivacyError, Release, Spent
+from workbench.federated.private.ridge_settings import Settings, settings
 from workbench.federated.sites import Sites
 from workbench.predictors._widths import LEVEL, HalfWidths
 from workbench.predictors.linear import Ridge
-from workbench.text import nearest
 
-SHARES = {"centre": 0.05, "levels": 0.13, "gram": 0.32, "cross": 0.42, "errors": 0.08}  # of mu^2
-COUNTS = 0.3  # of the levels' share
-SIGMAS = 2.0  # a count no larger than so many standard deviations of its noise is taken as none
-UNSURE = 0.3  # noise on a level, in residual spreads: beyond it errs more than knowing the features repays
+__all__ = ["Settings", "fit", "settings"]
+
+SHARES = {"centre": 0.05, "levels": 0.17, "gram": 0.31, "cross": 0.42, "errors": 0.05}  # of mu^2
+COUNTS = 0.2  # of the levels' share
+SIGMAS = 2.0  # a number of persons no larger than so many standard deviations of its noise is taken as none
+MOST = 0.12  # of the responses' variance, that noise may cost: beyond it RMSE rose above treatment means' on GDSC1
 BINS, FAR = 14, 6.0  # intervals of the errors, up to this many residual spreads
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the private ridge is fitted.
-
-    Attributes
-    ----------
-    epsilon, delta : what the whole training may cost a person; sites may allow less
-    honest : sites of a secure sum, each one included, that share the noise; 1: each adds all of it
-    modality, endpoint : inputs and output; endpoint None takes that of most sites
-    public : a study of this server whose means, spreads and principal axes are used; "" has them learnt privately
-    sketch : directions of the Gram matrix, d
-    axes : most axes that are kept, k
-    penalty : of the ridge, where rows have length 1
-    feature_centre, feature_spread, feature_deviation : around where the values of all features lie, how far from there,
-        and how far from their own mean; public guesses, used without ``public``
-    response_centre, response_spread : where responses of all treatments lie, roughly
-    residual_spread : how far responses lie from their treatment's level
-    clip : length at which a row is clipped, in units of what those guesses give
-    seed : of the random directions, which are public
-    least, share : fewest sites; least share of the common features that a site has to have
-    """
-
-    epsilon: float = 3.0
-    delta: float = 1e-5
-    honest: int = 1
-    modality: str = "expression"
-    endpoint: str | None = None
-    public: str = ""
-    sketch: int = 32
-    axes: int = 8
-    penalty: float = 10.0
-    feature_centre: float = 0.0
-    feature_spread: float = 1.0
-    feature_deviation: float = 1.0
-    response_centre: float = 0.0
-    response_spread: float = 3.0
-    residual_spread: float = 1.3
-    clip: float = 1.25
-    seed: int = 0
-    least: int = 1
-    share: float = 0.8
-
-    def __post_init__(self) -> None:
-        above = (
-            "epsilon",
-            "penalty",
-            "feature_spread",
-            "feature_deviation",
-            "response_spread",
-            "residual_spread",
-            "clip",
-        )
-        for key, least in (("honest", 1), ("sketch", 2), ("axes", 1), ("least", 1)):
-            if getattr(self, key) < least:
-                raise PrivacyError(f"{key} should be at least {least}, found {getattr(self, key)}.")
-        for key in above:
-            if not 0 < getattr(self, key) < np.inf:
-                raise PrivacyError(f"{key} should be a number above 0, found {getattr(self, key)}.")
-        if not 0 < self.delta < 1:
-            raise PrivacyError(f"delta should be between 0 and 1, found {self.delta}.")
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Settings:
-        """From a mapping; what every method gets (rounds, predictor) is passed over, anything else unknown is not."""
-        known = {f.name for f in fields(cls)}
-        for key in set(given) - known - {"rounds", "predictor"}:
-            raise PrivacyError(f"a private ridge has no setting {key!r}.{nearest(key, sorted(known))}")
-        return cls(**{k: v for k, v in given.items() if k in known})
-
-
-def settings() -> dict[str, Any]:
-    """The settings a federation file may give, with their defaults."""
-    return {f.name: getattr(Settings(), f.name) for f in fields(Settings)}
 
 
 def fit(
@@ -182,7 +110,7 @@ class _Fit:
         scale = once("scale", 0.2, "scales of the features", self._public if self.chosen.public else self._scale)
         self.shared = {"mean": scale["mean"], "sd": scale["sd"]}
         levels = once("levels", 0.4, "levels of the treatments", self._levels)
-        axes = once("gram", 0.6, "axes", (lambda: _given(scale)) if self.chosen.public else lambda: self._axes(scale))
+        axes = scale if self.chosen.public else once("gram", 0.6, "axes", lambda: self._axes(scale))
         found = once("cross", 0.8, "weights", lambda: self._weights(axes, levels))
         widths = once("errors", 1.0, "intervals", lambda: self._width(axes, found))["width"]
         return self._model(axes, found, float(widths[0]))
@@ -210,27 +138,8 @@ class _Fit:
         return {**self.shared, "axes": arrays["axes"], "centre": told["first"] / n}
 
     def _public(self) -> dict[str, np.ndarray]:
-        """Means, spreads and principal axes of a study whose persons need not be hidden; what it lacks is not used."""
-        from workbench import modalities
-        from workbench.study import Study, find
-
-        block = modalities.read(Study.open(find(self.chosen.public)), self.plan.modality)
-        at = {name: i for i, name in enumerate(block.features)}
-        held = [i for i, name in enumerate(self.plan.features) if name in at]
-        x = block.values[:, [at[self.plan.features[i]] for i in held]].astype(np.float64)
-        f, known = len(self.plan.features), np.isfinite(x)
-        if not held:
-            raise PrivacyError(f"public study {self.chosen.public!r} has none of the features of the sites.")
-        mean, sd, axes = np.zeros(f), np.full(f, np.inf), np.zeros((f, min(self.chosen.axes, len(x), len(held))))
-        mean[held] = np.where(known, x, 0.0).sum(0) / np.maximum(known.sum(0), 1)
-        away = np.where(known, x - mean[held], 0.0)
-        spread = np.sqrt((away**2).mean(0))
-        sd[held] = np.where(spread > 1e-6, spread, np.inf)
-        z = away / sd[held]
-        length = np.sqrt((z**2).sum(1).mean())
-        _, s, v = np.linalg.svd(z, full_matrices=False)
-        axes[held] = v[: axes.shape[1]].T
-        return {"mean": mean, "sd": sd, "axes": axes / length, "share": s[: axes.shape[1]] ** 2 / len(x) / length**2}
+        c = self.chosen
+        return directions.public(c.public, self.plan.modality, self.plan.features, self.plan.endpoint, c.axes)
 
     def _persons(self, count: np.ndarray, noise: float) -> float:
         n, sd = float(count[0]), noise * self.times
@@ -245,7 +154,7 @@ class _Fit:
         )
 
     def _levels(self) -> dict[str, np.ndarray]:
-        """A first level (t,) and the number of rows (t,) of each treatment."""
+        """A first level (t,), the number of rows (t,) of each treatment, 0 where there is none, and their mean (1,)."""
         c, t = self.chosen, len(self.plan.treatments)
         long = c.clip * np.sqrt(t)
         arrays = {"shift": np.full(t, c.response_centre), "scale": np.full(t, c.response_spread)}
@@ -253,19 +162,13 @@ class _Fit:
                            share_count=COUNTS, share_first=1 - COUNTS, share_second=0.0)  # fmt: skip
         noise = self.noise("levels") * self.times
         of_count, of_first = noise * np.sqrt(t / COUNTS), noise * long / np.sqrt(1 - COUNTS)
-        there = told["count"] > max(SIGMAS * of_count, 1.0)
+        count, there = shrinkage.counts(told["count"], of_count)
         if not there.any():
             raise PrivacyError(self._too_small("no treatment has more rows than noise"))
-        count = np.where(there, np.maximum(_shrunk(told["count"], of_count, there), 1.0), 0.0)
-        rough = told["first"] / np.maximum(count, 1.0)
-        level = _shrunk(rough, of_first / np.median(count[there]), there)
-        typical = np.array(
-            [max(float(told["count"].mean()), 1.0)]
-        )  # of all: those above the noise are so by chance too
-        return {
-            "level": np.where(there, c.response_centre + c.response_spread * level, 0.0), "count": count,
-            "typical": typical,
-        }  # fmt: skip
+        level, n = np.zeros(t), count[there]
+        level[there] = c.response_centre + c.response_spread * shrinkage.drawn(told["first"][there] / n, of_first / n)
+        typical = max(float(told["count"].mean()), 1.0)  # of all: those above the noise are so by chance too
+        return {"level": level, "count": count, "typical": np.array([typical])}
 
     def _axes(self, scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Private axes (f, k) along which the spread is 1, their centre (k,), share of a row's squared length (k,)."""
@@ -274,48 +177,47 @@ class _Fit:
         sketch, arrays = scale["axes"], {**self.shared, "axes": scale["axes"], "centre": scale["centre"]}
         long, d = self.chosen.clip, sketch.shape[1]
         told = self._total("gram", "private_gram", arrays, clip=long)
-        noise = self.noise("gram") * self.times
         n = self._persons(told["count"], self.noise("gram") / np.sqrt(asked.COUNT))
         gram, (i, j) = np.zeros((d, d)), np.triu_indices(d)
         gram[i, j] = told["gram"] / np.where(i == j, 1.0, np.sqrt(2.0))
         gram = gram + np.triu(gram, 1).T
-        mean = told["first"] / n
-        values, vectors = np.linalg.eigh(gram - n * np.outer(mean, mean))
-        values, vectors = values[::-1], vectors[:, ::-1]
-        edge = noise * long**2 / np.sqrt(asked.GRAM) * np.sqrt(2 * d)
-        k = int(min((values > max(1.05 * edge, 1e-9 * abs(values[0]))).sum(), self.chosen.axes))
-        if not k:
-            longest = f"the longest axis ({values[0]:.3g}) does not stand above the noise ({edge:.3g})"
-            raise PrivacyError(self._too_small(longest))
-        true = (values[:k] + np.sqrt(np.maximum(values[:k] ** 2 - edge**2, 0.0))) / 2
-        whiten = vectors[:, :k] * np.sqrt(n / true)
-        return {"axes": sketch @ whiten, "centre": (scale["centre"] + mean) @ whiten, "share": true / n}
+        noise = self.noise("gram") * self.times * long**2 / np.sqrt(asked.GRAM)
+        found = directions.noisy(gram, told["first"], n, noise, self.chosen.axes)
+        if not len(found["share"]):
+            longest = f"the longest axis ({found['longest'][0]:.3g}) does not stand above the noise"
+            raise PrivacyError(self._too_small(f"{longest} ({found['edge'][0]:.3g})"))
+        whiten = found["whiten"]
+        return {"axes": sketch @ whiten, "centre": (scale["centre"] + found["mean"]) @ whiten, "share": found["share"]}
 
     def _weights(self, axes: Mapping[str, np.ndarray], levels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Solution (k + 1, t) in the coordinates of the private axes, levels last."""
+        """Solution (k + 1, t) in the coordinates of the axes, levels last."""
         from workbench.federated.asked import private_cross as asked
 
-        c, count = self.chosen, levels["count"]
+        c, count, typical = self.chosen, levels["count"], float(levels["typical"][0])
         k, t = len(axes["centre"]), len(count)
         long, wide = c.clip * np.sqrt(k), c.clip * np.sqrt(t)
         arrays = {**self.shared, "axes": axes["axes"], "centre": axes["centre"], "shift": levels["level"],
                   "scale": np.full(t, c.residual_spread)}  # fmt: skip
-        noise, there, n = self.noise("cross") * self.times, count > 0, np.maximum(count, 1.0)
-        of_level = noise * wide / np.sqrt(asked.RESPONSES) / float(levels["typical"][0])
-        if of_level > UNSURE:  # known before it is asked for: what is left of the budget stays unspent
+        noise, there = self.noise("cross") * self.times, count > 0
+        parts = shrinkage.divided(noise * wide / typical, noise * long * wide / typical, k, t, asked.FIRST)
+        if parts.lost > MOST:  # known before it is asked for: what is left of the budget stays unspent
             raise PrivacyError(self._too_small(
-                f"noise moves a treatment's level by {of_level:.2g} of the spread of its responses ({UNSURE} at most)"
+                f"noise would cost {parts.lost:.2g} of the variance of responses ({MOST} at most), about as much as "
+                "a few directions of the features tell"
             ))  # fmt: skip
-        told = self._total("cross", "private_cross", arrays, clip=long, clip_responses=wide)
-        mean = told["responses"] / n
-        off = _shrunk(told["first"] / n.max(), noise * long / np.sqrt(asked.FIRST) / n.max(), to=0.0)
-        exact, sd = told["products"] - np.outer(off, mean * n), noise * long * wide / np.sqrt(asked.PRODUCTS)
-        products = np.zeros((k, t))
-        products[:, there] = low_rank(exact[:, there], sd)
-        lengths = axes["share"][:, None] * n
-        slope = products / n * lengths / (lengths + c.penalty) * c.residual_spread
-        shift = _shrunk(mean, of_level, there, 0.0) * c.residual_spread
-        level = levels["level"] + np.where(there, shift, 0.0) - (axes["centre"] + off) @ slope
+        told = self._total("cross", "private_cross", arrays, clip=long, clip_responses=wide,
+                           share_responses=parts.levels)  # fmt: skip
+        n = np.where(there, count, 1.0)
+        mean = np.where(there, told["responses"] / n, 0.0)
+        most = float(n.max())
+        off = shrinkage.drawn(told["first"] / most, noise * long / np.sqrt(asked.FIRST) / most, 0.0)
+        products = told["products"] - np.outer(off, mean * n)
+        slope, lengths = np.zeros((k, t)), axes["share"][:, None] * n
+        slope[:, there] = shrinkage.slopes(products[:, there], noise * long * wide / np.sqrt(parts.products), n[there])
+        slope = slope * lengths / (lengths + c.penalty) * c.residual_spread
+        shift = np.zeros(t)
+        shift[there] = shrinkage.drawn(mean[there], noise * wide / np.sqrt(parts.levels) / n[there], 0.0)
+        level = levels["level"] + shift * c.residual_spread - (axes["centre"] + off) @ slope
         free = 1 + (lengths / (lengths + c.penalty)).sum(0)[there].mean()  # degrees of freedom of a treatment's fit
         flatters = np.sqrt((n[there].mean() + free) / max(n[there].mean() - free, 1.0))
         return {"solution": np.vstack([slope, level]), "there": there, "flatters": np.array([flatters])}
@@ -347,33 +249,3 @@ class _Fit:
         more.agreed_, more.axes_ = plan, len(axes["centre"])
         more.spent_ = Spent(accounting.epsilon(told, self.chosen.delta), self.chosen.delta)
         return model
-
-
-def _given(scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Axes of a public study, along which its own spread is 1."""
-    return {"axes": scale["axes"] / np.sqrt(scale["share"]), "centre": np.zeros(len(scale["share"])),
-            "share": scale["share"]}  # fmt: skip
-
-
-def low_rank(noisy: np.ndarray, sd: float) -> np.ndarray:
-    """The matrix under white noise of standard deviation ``sd``, by the best shrinkage of its singular values.
-
-        shrunk y = sqrt((y^2 - b - 1)^2 - 4 b) / y where y > 1 + sqrt(b), else 0;   y in units of sd sqrt(n), b = m / n
-
-    Gavish and Donoho 2017, IEEE Trans. Inf. Theory 63:2137, equation 7.
-    """
-    u, s, v = np.linalg.svd(noisy, full_matrices=False)
-    m, n = sorted(noisy.shape)
-    b, y = m / n, s / (sd * np.sqrt(n))
-    above = y > 1 + np.sqrt(b)
-    kept = np.zeros_like(s)
-    kept[above] = sd * np.sqrt(n) * np.sqrt(np.maximum((y[above] ** 2 - b - 1) ** 2 - 4 * b, 0.0)) / y[above]
-    return (u * kept) @ v
-
-
-def _shrunk(noisy: np.ndarray, sd: float, there: np.ndarray | None = None, to: float | None = None) -> np.ndarray:
-    """Numbers under noise of ``sd``, drawn to their mean (or ``to``) by the share of their spread that is noise."""
-    some = noisy if there is None else noisy[there]
-    centre = float(some.mean()) if to is None else to
-    spread = float(((some - centre) ** 2).mean())
-    return centre + max(0.0, 1 - sd**2 / spread if spread > 0 else 0.0) * (noisy - centre)

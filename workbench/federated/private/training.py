@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from workbench.federated.exact.progress import Keep, Progress, State
-from workbench.federated.messages import Ask, Gathered, Value
+from workbench.federated.messages import Value
 from workbench.federated.network import fit as network
 from workbench.federated.network import strategies
-from workbench.federated.network.plan import NEEDS
+from workbench.federated.network.ending import WithPlan, found, kept
 from workbench.federated.private import accounting, public_start
 from workbench.federated.private.accounting import Release, Spent
 from workbench.federated.sites import Sites, TooFewSites
@@ -54,7 +54,7 @@ class Privacy:
     noise : sd of the noise over ``clip``; ``epsilon`` then follows. One of the two is given
     clip : longest gradient of a person, or change of a site
     rate : of persons, the share of them in a step (each by itself)
-    steps : of persons, steps within one round
+    local_steps : of persons, steps within one round (``steps`` are those of an exact training's power iteration)
     persons : of persons, the number that stands for a site's persons in the step's size; public, never counted
     learning_rate : of persons, of a step
     honest : of sites, those of a secure sum that each counts on to add their part of the noise; 1: each adds all of it
@@ -70,7 +70,7 @@ class Privacy:
     noise: float = 0.0
     clip: float = 1.0
     rate: float = 0.1
-    steps: int = 10
+    local_steps: int = 10
     persons: int = 0
     learning_rate: float = 0.1
     honest: int = 1
@@ -85,7 +85,7 @@ class Privacy:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise PrivacyError(f"{key} should be a number, at least 0; found {value!r}.")
-        for key, least in (("steps", 1), ("persons", 0), ("honest", 1), ("warm", 0)):
+        for key, least in (("local_steps", 1), ("persons", 0), ("honest", 1), ("warm", 0)):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise PrivacyError(f"{key} should be a whole number from {least}; found {value!r}.")
@@ -105,6 +105,8 @@ class Privacy:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> tuple[Privacy, dict[str, Any]]:
         """From a mapping, and what is left of it."""
+        if "steps" in given:
+            raise PrivacyError("steps within a private round are called local_steps; steps are of an exact training.")
         mine = {f.name for f in fields(cls)}
         own: dict[str, Any] = {k: v for k, v in given.items() if k in mine}
         if isinstance(only := own.get("only", ()), str) or not all(isinstance(name, str) for name in only):
@@ -117,7 +119,7 @@ class Privacy:
         if not rounds or not noise:
             return ()
         if self.privacy == "person":
-            return (Release(noise, self.rate, rounds * self.steps, "person"),)
+            return (Release(noise, self.rate, rounds * self.local_steps, "person"),)
         return (Release(noise, 1.0, rounds, "site"),)
 
     def noise_over(self, rounds: int) -> float:
@@ -126,7 +128,7 @@ class Privacy:
             return self.noise
         person = self.privacy == "person"
         return accounting.noise_for(
-            self.epsilon, self.delta, self.rate if person else 1.0, rounds * (self.steps if person else 1)
+            self.epsilon, self.delta, self.rate if person else 1.0, rounds * (self.local_steps if person else 1)
         )
 
 
@@ -182,15 +184,14 @@ class _Training:
             fold = public_start.opened(fold, chosen.endpoint, chosen.seed)
         self.start = public_start.prepared(fold, chosen.params())
         self.noise = privacy.noise_over(chosen.rounds)
-        self.carry = True  # sites have not seen the plan yet, or may have forgotten it
+        self.ask = WithPlan(self.start.plan, lambda ask: sites.total(ask, chosen.least))
         self.who: list[dict[str, Any]] = []
 
     def run(self) -> DrugResponse:
         rounds, progress = self.chosen.rounds, self.progress
         held = progress.inner("private") or {}
         if held:
-            shared = {k.removeprefix("w/"): a for k, a in held.items() if k.startswith("w/")}
-            moments = {k.removeprefix("s/"): a for k, a in held.items() if k.startswith("s/")}
+            shared, moments = found(held)
         else:
             shared = self.start.begun(self.privacy.warm)
             moments = self.strategy.start(self._changing(shared))
@@ -208,8 +209,7 @@ class _Training:
             shared = shared | moved
             done += 1
             progress.values |= self._figures(done)
-            arrays = {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()}
-            progress.inside("private")(arrays | {"done": np.array([done])})
+            progress.inside("private")(kept(shared, moments, done=np.array([done])))
             if self.say is not None:
                 self.say(0.1 + 0.85 * done / rounds, f"round {done} of {rounds}")
         made = self.start.finished(shared)
@@ -242,32 +242,15 @@ class _Training:
             "noise": float(self.noise), "only": list(p.only),
         }  # fmt: skip
         if p.privacy == "person":
-            values |= {"rate": float(p.rate), "steps": p.steps, "learning_rate": float(p.learning_rate)}
+            values |= {"rate": float(p.rate), "steps": p.local_steps, "learning_rate": float(p.learning_rate)}
             values["size"] = p.persons
         else:
             values |= {"epochs": c.local_epochs, "parts": p.honest}
             values["proximal"] = float(self.strategy.proximal if c.proximal is None else c.proximal)
-        sums, gathered = self._asked(arrays, values)
+        _, sums, gathered = self.ask(PURPOSE, self.progress.next(), arrays, values)
         took = [r.site for r in gathered.replies]
         self.who.append({"round": number + 1, "took": took, "lost": dict(gathered.lost), "set_aside": {}})
         return {k: sums[f"change.{k}"] / len(took) for k in self._changing(shared)}
-
-    def _asked(self, arrays: dict[str, np.ndarray], values: dict[str, Value]) -> tuple[dict[str, np.ndarray], Gathered]:
-        """The sums over sites; a site without the plan gets the ask once more, with it, and others repeat theirs."""
-        number = self.progress.next()
-        while True:
-            ask: Ask = self.start.plan.ask(PURPOSE, number, arrays, values, carry=self.carry)
-            try:
-                sums, gathered = self.sites.total(ask, self.chosen.least)
-                missing = any(NEEDS in why for why in gathered.lost.values())
-            except TooFewSites as few:
-                if self.carry or NEEDS not in str(few):
-                    raise
-                missing = True
-            if self.carry or not missing:
-                self.carry = False
-                return sums, gathered
-            self.carry = True
 
 
 def _spent(few: TooFewSites) -> bool:
