@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from workbench import home
+from workbench.federated import npy, sharing, spec
 from workbench.federated import policy as policies
-from workbench.federated import sharing, spec
 from workbench.federated.messages import Ask, MessageError, Reply, Value
 from workbench.federated.needed import need
 from workbench.federated.pretraining import unlabelled
@@ -29,6 +29,7 @@ from workbench.study import Study, find
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
+NUMPY = "numpy.ndarray"  # Flower's word for .npy bytes
 MESSAGE_TYPE = "query"  # of Flower's three the one without a meaning of its own: asks know theirs
 
 _sites: dict[tuple[int, str], Site] = {}
@@ -65,7 +66,7 @@ def content(message: Ask | Reply) -> RecordDict:
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, int) and not -(2**63) <= part < 2**63:
                 raise MessageError(f"{message.purpose!r}: value {name!r} is {part}, beyond 64 bits; send an array.")
-    arrays = app.ArrayRecord({k: app.Array(np.asarray(v)) for k, v in message.arrays.items()})
+    arrays = app.ArrayRecord({k: _array(np.asarray(v)) for k, v in message.arrays.items()})
     return app.RecordDict(
         {"arrays": arrays, "values": app.ConfigRecord(dict(message.values)), "about": app.ConfigRecord(about)}
     )
@@ -103,13 +104,23 @@ def _parts(record: RecordDict, wanted: Mapping[str, type]) -> tuple[dict[str, np
     try:
         about = dict(record.config_records["about"])
         values = dict(record.config_records["values"])
-        arrays = {k: a.numpy() for k, a in record.array_records["arrays"].items()}
+        arrays = {k: _numbers(a) for k, a in record.array_records["arrays"].items()}
     except (KeyError, ValueError, TypeError, EOFError, OSError, MemoryError, SyntaxError) as error:
         raise MessageError(f"message: its arrays and values cannot be read ({type(error).__name__}).") from None
     for key, kind in wanted.items():
         if type(about.get(key)) is not kind:
             raise MessageError(f"message: expected {key} as {kind.__name__}, found {type(about.get(key)).__name__}.")
     return arrays, values, about
+
+
+def _array(array: np.ndarray) -> Any:
+    return flower().Array(str(array.dtype), array.shape, NUMPY, npy.packed(array))
+
+
+def _numbers(array: Any) -> np.ndarray:
+    if array.stype != NUMPY:
+        raise TypeError(f"an array of {array.stype!r}")
+    return npy.unpacked(array.data)
 
 
 # --- the Site behind a node ------------------------------------------------------------------------------------------
