@@ -17,7 +17,7 @@ from workbench.federated.network import fit as network
 from workbench.federated.robust import rehearsal, updates
 from workbench.federated.robust import rules as robust
 from workbench.federated.robust.faults import BadSite
-from workbench.federated.robust.rehearsal import ATTACKS, CONTESTANTS, Plan, Rehearsal
+from workbench.federated.robust.rehearsal import ADAPTIVE, ATTACKS, CONTESTANTS, Plan, Rehearsal
 from workbench.federated.site import Site
 from workbench.federated.sites import Inline, TooFewSites
 from workbench.splits import Split
@@ -89,6 +89,25 @@ def test_a_robust_rule_keeps_98_percent(made, bad, attack):
         assert row["caught"] == 1.0 and row["wronged"] == 0.0
 
 
+@pytest.mark.parametrize("attack", [a.name for a in ATTACKS])
+def test_the_rule_of_curvature_keeps_98_percent_against_the_late_too(made, bad, attack):
+    row = made.cell(AGAINST[attack], bad, BY["curvature"])
+    assert row["of_honest"] >= 0.98 and row["of_clean"] >= 0.98
+    if attack in ("sign flip", "reversed x10", "inner product", "rows x1000"):
+        assert row["caught"] >= 0.6  # from the round on that convicts
+
+
+@pytest.mark.parametrize("attack", ADAPTIVE, ids=lambda a: a.name)
+def test_attackers_that_know_the_rule_gain_little(made, bad, attack):
+    assert made.cell(attack, bad, BY["curvature"])["of_honest"] >= 0.95
+    assert len(made.sites(ATTACKS[0], bad).names) == 10
+
+
+def test_every_second_round_is_a_lie_where_it_is_said_so(made, bad):
+    lying = next(s for s in made.sites(ADAPTIVE[0], bad).sites.values() if isinstance(s, BadSite))
+    assert list(lying.rounds) == list(range(1, 15, 2))
+
+
 def test_who_turns_late_is_seen_by_the_checks_sooner_than_by_the_memory(made, bad):
     """Updates have shrunk into noise by then: no main direction tells them apart, their length does."""
     alone = made.cell(AGAINST["late"], bad, BY["remembering"])
@@ -98,7 +117,7 @@ def test_who_turns_late_is_seen_by_the_checks_sooner_than_by_the_memory(made, ba
 
 
 def test_with_nobody_bad_the_rule_costs_little(made):
-    for name in ("mean", "median", "trimmed mean", "geometric median", "median, mixed", "remembering"):
+    for name in ("mean", "median", "trimmed mean", "geometric median", "median, mixed", "remembering", "curvature"):
         assert made.cell(None, list(made.honest)[:2], BY[name])["of_clean"] >= 0.97, name
 
 

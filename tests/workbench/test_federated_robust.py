@@ -15,6 +15,7 @@ NEEDS = {  # fewest sites for f bad ones
     "geometric_median": lambda f: 2 * f + 1,
     "spectral": lambda f: 2 * f + 1,
     "remembering": lambda f: 2 * f + 1,
+    "curvature": lambda f: 2 * f + 1,
     "krum": lambda f: 2 * f + 3,
     "multi_krum": lambda f: 2 * f + 3,
     "bulyan": lambda f: 4 * f + 3,

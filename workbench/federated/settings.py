@@ -129,8 +129,8 @@ def _rule(given: Mapping[str, Any]) -> None:
         raise SettingError(
             f"rule {rule!r} withstands no liar, whatever bad and mix say; leave them out, or take median."
         )
-    if mix and rule == "remembering":
-        raise SettingError("rule 'remembering' does not mix; leave mix out, or take another rule.")
+    if mix and rule in rules.REMEMBERS:
+        raise SettingError(f"rule {rule!r} does not mix as it is told to; leave mix out, or take another rule.")
     if not bad and (mix or rule in COUNTING):
         raise SettingError(
             f"rule {rule!r}{' with mix' * mix} withstands as many liars as bad says; say bad = 1, or more."

@@ -137,7 +137,7 @@ def fit(
     say : called with (share done, what is done)
     combine : in place of the weighted mean, (changes, weights, names of the sites, how many bad ones the checks have
         dropped) -> object with ``arrays`` and ``set_aside``; it has to see each site's change, so no secure sum is
-        possible then. What it remembers of the sites in ``evidence`` is kept with the state
+        possible then. What it remembers of the sites in ``evidence`` and ``seen`` is kept with the state
     begin : (start, progress) -> weights to begin with in place of random ones (``pretraining``)
 
     Returns
@@ -192,7 +192,7 @@ class _Training:
             shared = {k.removeprefix("w/"): a for k, a in held.items() if k.startswith("w/")}
             moments = {k.removeprefix("s/"): a for k, a in held.items() if k.startswith("s/")}
             first, curve = int(held["done"][0]), held["curve"]
-            self._remember()
+            self._remember(held)
         else:
             begun = weights(built(self.start.plan, self.start.sigma)) | dict(self.begun)
             shared = {k: a for k, a in begun.items() if not k.startswith(self.chosen.own or "\0")}
@@ -202,6 +202,8 @@ class _Training:
             shared, moments = self.strategy.step(shared, change, moments)
             curve = np.concatenate([curve, told[None]])
             arrays = {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()}
+            if seen := getattr(self.combine, "seen", {}):
+                arrays["seen"] = np.stack(list(seen.values()))
             self.progress.values |= self._figures(*told) | self._memory()
             self.progress.inside("network")(arrays | {"done": np.array([number + 1]), "curve": curve})
             if say is not None:
@@ -215,14 +217,17 @@ class _Training:
         """Who took part in each round, and what a rule that remembers holds against whom: plain values."""
         evidence: Mapping[str, float] = getattr(self.combine, "evidence", {})
         told: dict[str, Value] = {"evidence of": list(evidence), "evidence": list(evidence.values())}
-        return (told if evidence else {}) | {"who": json.dumps(self.who)}
+        told |= {"seen of": list(getattr(self.combine, "seen", {}))}
+        return (told if hasattr(self.combine, "evidence") else {}) | {"who": json.dumps(self.who)}
 
-    def _remember(self) -> None:
-        """Put back what ``_memory`` kept."""
+    def _remember(self, held: Mapping[str, np.ndarray]) -> None:
+        """Put back what ``_memory`` kept, and the updates that a rule compares with the next."""
         values = self.progress.values
         self.who = json.loads(values.get("who", "[]"))
         if hasattr(self.combine, "evidence"):
             self.combine.evidence = dict(zip(values.get("evidence of", []), values.get("evidence", []), strict=True))
+        if hasattr(self.combine, "seen"):
+            self.combine.seen = dict(zip(values.get("seen of", []), held.get("seen", ()), strict=True))
 
     def _figures(self, learnt: float, held: float) -> dict[str, float]:
         """In the endpoint's unit: errors of rows learnt from, and of rows held out, before the round."""

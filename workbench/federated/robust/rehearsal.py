@@ -171,7 +171,7 @@ class Attack:
     Attributes
     ----------
     name, plain : its name, and in words what is sent
-    after : rounds of honest work before the first lie
+    after, every : rounds of honest work before the first lie, and a lie in every so many from there
     """
 
     name: str
@@ -181,6 +181,7 @@ class Attack:
     options: Mapping[str, float] = field(default_factory=dict)
     data: bool = False
     after: int = 0
+    every: int = 1
 
 
 ATTACKS = (
@@ -201,6 +202,19 @@ ATTACKS = (
     ),
     Attack("late", "honest for ten rounds, then turned round and ten times as long", fault="reversed", after=10),
 )
+
+ADAPTIVE = (  # those that know the rule: what speaks against them is kept small
+    Attack("alternating", "turned round and ten times as long, every second round", fault="reversed", after=1, every=2),
+    Attack("late, short", "honest for ten rounds, then turned round", fault="sign", after=10),
+    Attack(
+        "near the mean", "the mean less 1 sd of all honest changes", together="little is enough", options={"z": 1.0}
+    ),
+    Attack(
+        "nearer the mean", "the mean less half a sd of all honest changes", together="little is enough",
+        options={"z": 0.5},
+    ),
+    Attack("faint", "minus a tenth of the mean of all honest", together="inner product", options={"times": 0.1}),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,6 +237,7 @@ CONTESTANTS = (
     Contestant("multi-Krum", "multi_krum"),
     Contestant("median, mixed", "median", mix=True),
     Contestant("remembering", "remembering"),
+    Contestant("curvature", "curvature"),
     Contestant("mean, flagged dropped", "mean", drop=True),
     Contestant("remembering, flagged dropped", "remembering", drop=True),
 )
@@ -267,7 +282,8 @@ class Rehearsal:
                     self._flipped[name] = mirrored(site)
                 made.append(self._flipped[name])
             else:
-                made.append(BadSite(site, attack.fault, attack.options, rounds=range(attack.after, self.plan.rounds)))
+                lies = range(attack.after, self.plan.rounds, attack.every)
+                made.append(BadSite(site, attack.fault, attack.options, rounds=lies))
         inline = Inline(made)
         if attack is None or not attack.together:
             return inline
