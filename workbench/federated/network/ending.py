@@ -57,11 +57,11 @@ class WithPlan:
             self.carry = True
 
 
-def kept(shared: Arrays, moments: Arrays, **more: Any) -> Sums:
+def as_arrays(shared: Arrays, moments: Arrays, **more: Any) -> Sums:
     """Shared weights and the strategy's moments as one set of arrays, with ``more``."""
     return {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()} | more
 
 
-def found(held: Arrays) -> tuple[Sums, Sums]:
-    """(shared weights, moments) of what ``kept`` made."""
+def of_arrays(held: Arrays) -> tuple[Sums, Sums]:
+    """(shared weights, moments) of what ``as_arrays`` made."""
     return tuple({k[2:]: a for k, a in held.items() if k.startswith(p)} for p in ("w/", "s/"))  # type: ignore[return-value]

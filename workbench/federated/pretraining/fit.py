@@ -22,10 +22,11 @@ import numpy as np
 
 from workbench.federated.exact.harmonise import agree
 from workbench.federated.exact.progress import Keep, Progress, State
-from workbench.federated.messages import Ask, Gathered, Value
+from workbench.federated.messages import Value
 from workbench.federated.network import fit as network
 from workbench.federated.network import strategies
-from workbench.federated.network.plan import NEEDS, Plan
+from workbench.federated.network.ending import WithPlan, as_arrays, of_arrays
+from workbench.federated.network.plan import Plan
 from workbench.federated.network.start import axes_of, smallest
 from workbench.federated.pretraining import head
 from workbench.federated.pretraining.local import built, weights
@@ -233,15 +234,14 @@ class _Rounds:
         self, sites: Sites, plan: Plan, own: Pretraining, chosen: network.Settings, rows: int, progress: Progress
     ) -> None:
         self.sites, self.plan, self.own, self.chosen, self.rows = sites, plan, own, chosen, rows
-        self.progress, self.carry = progress, True
+        self.progress, self.ask = progress, WithPlan(plan, lambda ask: sites.total(ask, chosen.least))
         self.strategy = strategies.make(chosen.strategy, **chosen.options)
 
     def run(self, say: Say | None) -> dict[str, np.ndarray]:
         """Weights ``w/*``, the curve, and the sums of the score."""
         held = self.progress.inner("pretraining") or {}
         if held:
-            shared = {k.removeprefix("w/"): a for k, a in held.items() if k.startswith("w/")}
-            moments = {k.removeprefix("s/"): a for k, a in held.items() if k.startswith("s/")}
+            shared, moments = of_arrays(held)
             first, curve = int(held["done"][0]), held["curve"]
         else:
             shared = weights(built(self.plan, self.own.hide, self.own.hide_modality))
@@ -250,9 +250,8 @@ class _Rounds:
             change, told = self._round(number, shared)
             shared, moments = self.strategy.step(shared, change, moments)
             curve = np.concatenate([curve, told[None]])
-            arrays = {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()}
             self.progress.values |= _figures(told)
-            self.progress.inside("pretraining")(arrays | {"done": np.array([number + 1]), "curve": curve})
+            self.progress.inside("pretraining")(as_arrays(shared, moments, done=np.array([number + 1]), curve=curve))
             if say is not None:
                 many = self.own.pretraining_rounds
                 say(0.2 + 0.8 * (number + 1) / many, f"pretraining, round {number + 1} of {many}")
@@ -278,21 +277,7 @@ class _Rounds:
         """Sums over the sites; whoever does not hold the plan gets it, and the others repeat their answer."""
         arrays = {f"weights.{k}": a for k, a in shared.items()}
         values = values | {"hide": float(self.own.hide), "hide_modality": float(self.own.hide_modality)}
-        number = self.progress.next()
-        while True:
-            ask: Ask = self.plan.ask(purpose, number, arrays, values, carry=self.carry)
-            gathered = Gathered(())
-            try:
-                sums, gathered = self.sites.total(ask, self.chosen.least)
-                missing = any(NEEDS in why for why in gathered.lost.values())
-            except TooFewSites as few:
-                if self.carry or NEEDS not in str(few):
-                    raise
-                missing = True
-            if self.carry or not missing:
-                self.carry = False
-                return sums
-            self.carry = True
+        return self.ask(purpose, self.progress.next(), arrays, values)[1]
 
 
 def _figures(told: np.ndarray) -> dict[str, float]:

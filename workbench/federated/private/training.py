@@ -23,7 +23,7 @@ from workbench.federated.exact.progress import Keep, Progress, State
 from workbench.federated.messages import Value
 from workbench.federated.network import fit as network
 from workbench.federated.network import strategies
-from workbench.federated.network.ending import WithPlan, found, kept
+from workbench.federated.network.ending import WithPlan, as_arrays, of_arrays
 from workbench.federated.private import accounting, public_start
 from workbench.federated.private.accounting import Release, Spent
 from workbench.federated.sites import Sites, TooFewSites
@@ -191,7 +191,7 @@ class _Training:
         rounds, progress = self.chosen.rounds, self.progress
         held = progress.inner("private") or {}
         if held:
-            shared, moments = found(held)
+            shared, moments = of_arrays(held)
         else:
             shared = self.start.begun(self.privacy.warm)
             moments = self.strategy.start(self._changing(shared))
@@ -209,7 +209,7 @@ class _Training:
             shared = shared | moved
             done += 1
             progress.values |= self._figures(done)
-            progress.inside("private")(kept(shared, moments, done=np.array([done])))
+            progress.inside("private")(as_arrays(shared, moments, done=np.array([done])))
             if self.say is not None:
                 self.say(0.1 + 0.85 * done / rounds, f"round {done} of {rounds}")
         made = self.start.finished(shared)
