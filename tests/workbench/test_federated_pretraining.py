@@ -435,7 +435,7 @@ def test_a_federated_run_starts_from_the_encoder_and_goes_on_in_either_part(fold
         begun.append((dict(self.begun), self.start.plan))
         return honest(self, say)
 
-    states: list[Any] = []
+    states, said = list[Any](), list[tuple[float, str]]()
     told = SETTINGS | {"axes": 6, "rounds": 1, "local_epochs": 1, "least": 2}
 
     def kept(number: int, arrays: Any, values: Any) -> None:
@@ -443,7 +443,11 @@ def test_a_federated_run_starts_from_the_encoder_and_goes_on_in_either_part(fold
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network._Training, "run", noted)
-        made: Any = pretraining.fit(Inline(held(fold)), told, keep=kept)
+        made: Any = pretraining.fit(
+            Inline(held(fold)), told, keep=kept, say=lambda done, what: said.append((done, what))
+        )
+    shares = [done for done, _ in said]
+    assert shares == sorted(shares) and shares[-1] <= 1.0 and "pretraining, round 3 of 3" in {what for _, what in said}
     weights, plan = begun[0]
     assert {k.split(".")[0] for k in weights} == {"fusion", "hidden"}
     for k, w in head.turned(made.encoder_, plan).items():

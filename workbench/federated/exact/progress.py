@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,16 @@ class Progress:
             self.save()
 
         return keep
+
+    @contextlib.contextmanager
+    def part(self, low: float, high: float) -> Iterator[None]:
+        """What is said meanwhile is a part of the whole, from ``low`` to ``high``."""
+        say = self._say
+        self._say = None if say is None else lambda done, what: say(low + (high - low) * done, what)
+        try:
+            yield
+        finally:
+            self._say = say
 
     def save(self) -> None:
         if self._keep is not None:

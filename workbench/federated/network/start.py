@@ -98,7 +98,8 @@ def prepare(sites: Sites, params: Mapping[str, Any], chosen: ridge.Settings, pro
     )
     k = max(min(chosen.axes, int(limit["axes"][0])), 2)
     closed = ridge.Fit(sites, replace(chosen, axes=k), progress, gone, intervals=False)
-    closed.run()
+    with progress.part(0.01, 0.16):
+        closed.run()
     stage = {name: progress.once(name, 1.0, "", dict) for name in ("scale", "start", "inner", "weights")}
     scale, axes, count = stage["scale"], closed.shared["axes"], stage["start"]["count"]
     measured = np.flatnonzero(count > 0)  # of the others no site has enough rows

@@ -254,7 +254,7 @@ class _Rounds:
             self.progress.inside("pretraining")(as_arrays(shared, moments, done=np.array([number + 1]), curve=curve))
             if say is not None:
                 many = self.own.pretraining_rounds
-                say(0.2 + 0.8 * (number + 1) / many, f"pretraining, round {number + 1} of {many}")
+                say(1.0 - 0.8 * (many - number - 1) / many, f"pretraining, round {number + 1} of {many}")
         sums = self._asked("pretrain_score", shared, {"draw": self.own.pretraining_rounds})
         for name in _figures(np.ones(2)):  # of rounds, so not of what comes after
             self.progress.values.pop(name, None)
