@@ -109,7 +109,11 @@ export function ticks(low, high, count = 6) {
 }
 
 export const whole = (n) => Math.round(n).toLocaleString("en-US");
-export const fixed = (x, digits = 3) => (Number.isFinite(x) ? x.toFixed(digits).replace("-", "\u2212") : "\u2013");
+export const fixed = (x, digits = 3) => {
+  if (!Number.isFinite(x)) return "\u2013";
+  const text = x.toFixed(digits);
+  return text.replace("-", Number(text) === 0 ? "" : "\u2212"); // nothing is less than 0.000 by 0.000
+};
 
 /**
  * A list of any length of which only the rows in sight exist. Arrow keys, Home, End and Page keys move,

@@ -10,7 +10,7 @@ const FED_CSS = `
 .wb-fed .tops select{min-width:0;max-width:340px;}
 .wb-fed h4{font-size:13px;color:var(--wb-ink);margin:0 0 6px;}
 .wb-fed section{min-width:0;margin-top:22px;}
-.wb-fed .site,.wb-fed .axes,.wb-fed .heads{display:grid;grid-template-columns:minmax(120px,15%) minmax(0,1.15fr) 158px minmax(0,1fr) 158px;column-gap:14px;align-items:center;}
+.wb-fed .site,.wb-fed .axes,.wb-fed .heads{display:grid;grid-template-columns:minmax(120px,15%) minmax(0,1.15fr) 168px minmax(0,1fr) 132px;column-gap:14px;align-items:center;}
 .wb-fed .heads{font-size:12px;color:var(--wb-soft);padding-bottom:4px;border-bottom:1px solid var(--wb-line);align-items:end;}
 .wb-fed .site{padding:10px 0 11px;border-bottom:1px solid var(--wb-line);}
 .wb-fed .who{overflow-wrap:anywhere;font-weight:600;}
@@ -32,12 +32,13 @@ const FED_CSS = `
 .wb-fed .federated{color:var(--wb-accent);}
 .wb-fed .personalised{color:var(--wb-good);}
 .wb-fed .personalised .dot{border-radius:2px;}
-.wb-fed .pretraining,.wb-fed .pretrained{color:var(--wb-c4);}
+.wb-fed .pretraining,.wb-fed .pretrained{color:var(--wb-good);}
 .wb-fed .pretraining .dot{background:var(--wb-bg);border:2.5px solid currentColor;}
 .wb-fed .pooled{color:var(--wb-c5);}
 .wb-fed .pooled .dot{border-radius:2px;transform:rotate(45deg) scale(.86);}
 .wb-fed .figs .num{height:21px;line-height:21px;text-align:left;}
 .wb-fed .figs b{color:var(--wb-ink);}
+.wb-fed .figs .arm{display:none;}
 .wb-fed .ruler{position:relative;height:38px;font-size:12px;color:var(--wb-soft);}
 .wb-fed .ruler span{position:absolute;top:4px;transform:translateX(-50%);white-space:nowrap;}
 .wb-fed .ruler b{position:absolute;left:0;right:0;top:20px;text-align:center;font-weight:400;color:var(--wb-ink);line-height:1.25;}
@@ -81,7 +82,7 @@ const FED_CSS = `
 .wb-fed ul.remarks{padding-left:20px;margin:12px 0 0;}
 @container (max-width:1000px){.wb-fed .live{grid-template-columns:minmax(0,1fr);}
 .wb-fed .heads{display:none;}
-.wb-fed .site,.wb-fed .axes{grid-template-columns:minmax(0,1fr) 158px;row-gap:21px;}
+.wb-fed .site,.wb-fed .axes{grid-template-columns:minmax(0,1fr) 168px;row-gap:21px;}
 .wb-fed .lane::before{content:attr(data-label);position:absolute;top:-19px;font-size:11px;color:var(--wb-soft);}
 .wb-fed .why{margin-top:-8px;}.wb-fed .axes{row-gap:0;}
 .wb-fed .site .who{grid-column:1/-1;}.wb-fed .axes>:first-child,.wb-fed .axes .fill{display:none;}
@@ -92,7 +93,7 @@ const FED_CSS = `
 .wb-fed table.stack td,.wb-fed table.stack tbody th{border:0;padding:1px 0!important;text-align:left!important;white-space:normal;}
 .wb-fed table.stack tbody th{font-weight:600;}.wb-fed table.stack td[data-label]::before{content:attr(data-label) ": ";color:var(--wb-soft);font-weight:400;font-style:normal;}
 .wb-fed table.stack td.strips{margin-right:20px;}.wb-fed dl.how{grid-template-columns:minmax(0,1fr);}.wb-fed dl.how dd{margin-bottom:5px;}}
-@container (max-width:460px){.wb-fed .num.none{display:none;}.wb-fed .site,.wb-fed .axes{grid-template-columns:minmax(0,1fr);}}
+@container (max-width:460px){.wb-fed .num.none{display:none;}.wb-fed .figs .arm{display:inline;}.wb-fed .site,.wb-fed .axes{grid-template-columns:minmax(0,1fr);}}
 `;
 const VERDICT = { join: ["v0", "\u2713 join"], "do not join": ["v1", "\u2715 do not join"], "cannot tell": ["v2", "? cannot tell"] };
 const MARK = { better: "\u25b2 better", worse: "\u25bc worse", "no difference shown": "" };

@@ -78,6 +78,8 @@ const CSS = `
 .wb-study .row.marked{box-shadow:inset 4px 0 0 var(--wb-mark);}
 .wb-study .none{position:absolute;inset:auto 0 90px 0;}
 @container (max-width:800px){.wb-study .cols{grid-template-columns:1fr;}.wb-study .strip{grid-template-columns:84px minmax(60px,1fr) 186px;}}
+@container (max-width:460px){.wb-study .strip{grid-template-columns:84px minmax(0,1fr);}.wb-study .ask{grid-column:1/-1;margin:3px 0 6px;}.wb-study .c-tissue,.wb-study .c-num:last-child{display:none;}
+.wb-study .c-name{min-width:92px;}.wb-study .c-mod{min-width:22px;}.wb-study .c-num{flex-basis:58px;}}
 `;
 const STATES = ["any", "has", "lacks"];
 const SAY = { any: "any", has: "has", lacks: "lacks" };
@@ -266,7 +268,8 @@ function render({ model, el }) {
   function draw() {
     heads.style.paddingRight = `${table.box.offsetWidth - table.box.clientWidth + 8}px`;
     if (!strips.length) return;
-    const width = Math.max(60, strips[0].box.clientWidth - strips[0].box.firstChild.clientWidth - strips[0].box.lastChild.clientWidth - 24);
+    const [first, ask] = [strips[0].box.firstChild, strips[0].box.lastChild], beside = ask.offsetTop < first.offsetTop + first.offsetHeight; // else below
+    const width = Math.max(60, strips[0].box.clientWidth - first.clientWidth - (beside ? ask.clientWidth + 24 : 12));
     const { header, columns } = frame, n = header.subjects.length, height = 24;
     const accent = rgb(hue(part.root, "accent")), ground = rgb(hue(part.root, "bg")), soft = rgb(hue(part.root, "soft"));
     const gap = ground.map((v, i) => v + (soft[i] - v) * 0.14), faint = ground.map((v, i) => v + (accent[i] - v) * 0.3);

@@ -28,13 +28,13 @@ def figures(board: Any, site: str) -> list[str]:
 
 
 def in_line(board: Any, site: str) -> bool:
-    """Does each figure of the differences name an arm, and stand at the height of that arm's dot?"""
+    """Does each figure of the differences stand at the height of its own arm's dot, and of that arm's score?"""
     row = board.locator("article.site").filter(has=board.page.locator(".who", has_text=re.compile(f"^{site}")))
     figs, dots = row.locator(".figs").nth(1).locator(".num:not(.none)"), row.locator(".lane").nth(1).locator(".dot")
-    arms = [text.split()[-1] for text in figs.all_inner_texts()]
+    arms = [text.split()[-1] for text in row.locator(".figs").first.locator(".num").all_inner_texts()]
     middle = "(e) => { const r = e.getBoundingClientRect(); return r.top + r.height / 2; }"
     gaps = [abs(figs.nth(i).evaluate(middle) - dots.nth(i).evaluate(middle)) for i in range(dots.count())]
-    return arms == ["federated", "pooled"] and len(gaps) == 2 and max(gaps) < 4
+    return arms == ["alone", "federated", "pooled"] and len(gaps) == 2 and max(gaps) < 4
 
 
 def signed(value: float) -> str:
@@ -193,3 +193,19 @@ def test_in_a_dark_notebook_rounds_and_verdicts_come_from_the_kernel(
     picture(board, "lab_federation_board")
     unharmed(page)
     assert [e for e in guard.errors if "wb-" in e or e.startswith("page: ")] == []
+
+
+def test_a_dark_page_is_dark_throughout_and_says_so_to_its_widgets(page: Any, served: str, picture: Any) -> None:
+    page.goto(f"{served}?run=alike+sites")
+    board = page.locator(".wb-fed")
+    board.get_by_text("Do not join: island").first.wait_for()
+    assert board.get_attribute("data-dark") == "false"
+    page.get_by_label("Toggle theme").click()
+    page.locator('.wb-fed[data-dark="true"]').wait_for()
+    ink = "(e) => getComputedStyle(e).color.match(/\\d+/g).slice(0, 3).map(Number)"
+    assert min(board.locator(".who").first.evaluate(ink)) > 200
+    from playwright.sync_api import expect
+
+    lit = "rgb(86, 180, 233)"  # the accent of a dark page; it comes by and by
+    expect(page.get_by_role("button", name="Look for new runs")).to_have_css("color", lit)
+    picture(page, "federation_dark")

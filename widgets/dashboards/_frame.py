@@ -9,8 +9,15 @@ import panel as pn
 import panel_material_ui as pmui
 
 from widgets._response.pieces import ICON
+from widgets.palette import BLUE, SKY
 
-PRODUCT, BLUE, WIDTH = "Translational Workbench", "#0072b2", 1500
+PRODUCT, WIDTH = "Translational Workbench", 1500
+DARK = {  # white on a bar as light as the dark page's accents could not be read
+    "palette": {"primary": {"main": SKY}},
+    "components": {
+        "MuiAppBar": {"styleOverrides": {"root": {"backgroundColor": "#0b3a53 !important", "color": "#fff"}}}
+    },
+}
 
 
 def asked() -> dict[str, str]:
@@ -40,7 +47,7 @@ def framed(shown: Any, title: str, on: list[str], address: Callable[[], Mapping[
     if pn.state.curdoc is not None and hasattr(shown, "close"):
         pn.state.on_session_destroyed(lambda _: shown.close())
     return pmui.Page(
-        title=f"{title} \u00b7 {PRODUCT}", favicon=ICON, theme_toggle=False, main_width=WIDTH,
+        title=f"{title} \u00b7 {PRODUCT}", favicon=ICON, theme_toggle=True, main_width=WIDTH,
         main=[pn.Column(shown, sizing_mode="stretch_width", margin=(16, 20))],
-        theme_config={"palette": {"primary": {"main": BLUE}}},
+        theme_config={"light": {"palette": {"primary": {"main": BLUE}}}, "dark": DARK},
     )  # fmt: skip

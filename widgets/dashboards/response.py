@@ -44,11 +44,12 @@ class ResponsePage(pn.viewable.Viewer):
         self.source = importlib.import_module("workbench.runs") if source is None else source
         self._single = not (hasattr(self.source, "runs") and hasattr(self.source, "find"))
         self._picker = picker(self, "run_id", "Run")
+        self._picker.styles = {"flex": "1 1 240px"}  # on a narrow screen the button goes below
         self._again = pmui.Button(label="Look for new runs", variant="outlined", width=180, height=56, margin=(5, 10))
         # Panel caps a column at the height of the window; what is taller would lie over what comes after it
         self._body = pn.Column(sizing_mode="stretch_width", styles={"max-height": "none"})
         self._again.on_click(lambda _: self.refresh())
-        above = [] if self._single else [pn.Row(self._picker, self._again, sizing_mode="stretch_width")]
+        above = [] if self._single else [pn.FlexBox(self._picker, self._again, sizing_mode="stretch_width")]
         self._whole = pn.Column(*above, self._body, sizing_mode="stretch_width", styles={"max-height": "none"})
         self.refresh()
 

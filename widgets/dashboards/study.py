@@ -43,6 +43,7 @@ class StudyPage(pn.viewable.Viewer):
         self.opened: Opened | None = None
         self._given = study if study is not None and not isinstance(study, str) else None
         self._picker = picker(self, "name_shown", "Study")
+        self._picker.styles = {"flex": "1 1 240px"}  # on a narrow screen the button goes below
         self._again = pmui.Button(
             label="Look for new studies", variant="outlined", width=200, height=56, margin=(5, 10)
         )
@@ -54,7 +55,7 @@ class StudyPage(pn.viewable.Viewer):
         self._body = pn.Column(sizing_mode="stretch_width", styles={"max-height": "none"})
         # as tall without its button as with it, so that the tabs stay where they are
         chosen = pn.Row(self._said, self._clear, sizing_mode="stretch_width", min_height=44)
-        above = [] if study is not None else [pn.Row(self._picker, self._again, sizing_mode="stretch_width")]
+        above = [] if study is not None else [pn.FlexBox(self._picker, self._again, sizing_mode="stretch_width")]
         self._whole = pn.Column(*above, self._body, sizing_mode="stretch_width", styles={"max-height": "none"})
         self._chosen = chosen
         self.selection.observe(self._tell, "subjects")
