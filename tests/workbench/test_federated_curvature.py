@@ -138,7 +138,11 @@ def test_names_not_places_are_held_against() -> None:
     assert not [why for why in gone.set_aside.values() if "convicts" in why]
     assert set(rule.seen) == {*NAMES[:9], MOVE} and rule.evidence["site 9"] >= CONVICTS
     rule(u[:8], np.ones(8))  # without names, what was seen by name means nothing
-    assert set(rule.evidence) <= {str(i) for i in range(8)}
+    assert set(rule.seen) == {*map(str, range(8)), MOVE} and not rule.evidence
+    bare = Curvature(1)  # by position, for as long as nobody is missing
+    for number in range(12):
+        told = bare([{"w": (-1 if i == 9 else 1) * 0.9**number * x["w"]} for i, x in enumerate(u)], np.ones(10))
+    assert [i for i, why in told.set_aside.items() if "convicts" in why] == [9]
 
 
 def test_another_model_is_not_compared_with_the_last() -> None:

@@ -10,11 +10,15 @@ way, however short, long or late its lie, and whatever its rows are: what a site
     g_i     (r_i - m / 4) / max(|m|, 2 s), between -1 and 1          m, s: median over sites, scaled MAD; if m < 0
     S_i     max(0, S_i + g_i); S_i >= 3 convicts, for good           CUSUM (Page 1954)
 
-A lie that is a constant push, or
-bad data (labels turned round), answers as an honest site does. Against those the unconvicted are mixed with their n - f
-nearest (Allouah et al. 2023) before a median by coordinate. Colluders near the mean are nearer to all than all are to
-each other where updates are mostly noise, so distance counts more along the main direction in which updates differ, by
-how far that stands out from the next: honest sites differ in many directions, colluders from the rest in one.
+A lie that is a constant push, or an honest answer of data that lie, answers as it should. Against those the
+unconvicted are mixed with their n - f nearest (Allouah et al. 2023) before a median by coordinate. Colluders near the
+mean are nearer to all than all are to each other where updates are mostly noise, so distance counts more along the
+main direction in which updates differ, by how far that stands out from the next: honest sites differ in many
+directions, colluders from the rest in one. A small push of that kind still gets through, and sites that are unlike by
+right lose part of their say.
+
+Answers are judged along the rule's own result: a server that turns it (FedAdam) is judged by where it was told to go.
+Where updates are mostly the noise of training (few rows, drop-out) ten or more rounds are needed to tell.
 
 Sources: the curvature condition is in Nocedal and Wright 2006, Numerical optimization, section 6.1; using it on sites,
 and the weighing of distances, is ours. Settings were chosen on another screen than the one that is reported.
@@ -65,7 +69,7 @@ class Curvature:
         enough("curvature", n, bad, 2 * bad + 1, "n > 2f")
         geometry.weights(updates, weights)
         if names is None:  # by position, which means nothing once somebody is missing
-            if len(self.seen) != n:
+            if len(self.seen) != n + 1:  # all sites and the move
                 self.evidence.clear()
                 self.seen.clear()
             names = [str(i) for i in range(n)]
