@@ -520,6 +520,32 @@ def test_a_site_that_fails_in_a_round_is_named_and_left_out(fold: Fold, fault: s
     assert made.explained_[-1].persons < whole.explained_[-1].persons
 
 
+def test_a_site_that_claims_more_samples_than_it_has_is_named(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.federated.robust.updates import HiddenFault
+    from workbench.federated.secure import server
+
+    honest = pretrain_round.answer
+
+    def lies(site: Any, ask: Ask) -> Any:
+        made = honest(site, ask)
+        if site.name != "site 1":
+            return made
+        return replace(made, arrays={k: 50.0 * a if k != "held_out" else a for k, a in made.arrays.items()})
+
+    monkeypatch.setattr(pretrain_round, "answer", lies)
+    made = learn(held(fold), pretraining_rounds=2, least=2)
+    assert list(made.left_out_) == ["site 1 in pretraining"] and "and said" in made.left_out_["site 1 in pretraining"]
+    with pytest.raises(HiddenFault, match=r"site 1, site 2, site 3 claim \d+ samples together and said"):
+        learn(server.Secure(Inline(held(fold)), least=3), pretraining_rounds=1)
+    with pytest.raises(TooFewSites, match="site 1: claims"):
+        learn(held(fold), pretraining_rounds=1, least=3)
+    monkeypatch.undo()
+    away = held(fold)
+    without = learn(Inline([BadSite(away[0], "gone", purposes=("pretrain_round",)), *away[1:]]), pretraining_rounds=2)
+    same(made, without)
+    assert without.left_out_ == {}
+
+
 def test_too_few_sites_end_the_rounds(fold: Fold) -> None:
     sites = held(fold)
     bad = [BadSite(s, "nan", purposes=("pretrain_round",)) for s in sites[:2]]

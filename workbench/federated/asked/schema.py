@@ -20,6 +20,7 @@ LEAVES = Leaves(
         "rows": "number of training rows",
         "subjects": "number of training subjects with the modality",
         "axes": "most directions for which the site answers with sums",
+        "samples": "where subjects without responses count: number of subjects with any modality",
     },
     summed=False,
     values=(
@@ -32,14 +33,16 @@ LEAVES = Leaves(
 def answer(site, ask: Ask) -> Answer:
     """Names of the features are told only where ``features`` of the ask is true: digests agree as a rule.
 
-    Where ``unlabelled`` is true, subjects without responses count among those with the modality.
+    Where ``unlabelled`` is true, subjects without responses count among those with the modality, and ``samples`` says
+    how many an encoder could learn from.
     """
     modality = str(ask.values.get("modality", "expression"))
     own, unit = _rows.features(site, modality)
     train = site.fold.train
     enough = train.filter(pl.len().over("treatment") >= site.policy.minimum_cell)
     told = enough.select("treatment", "compound").unique().sort("treatment")
-    _, there, _ = site.block(modality, _unlabelled.everyone(site) if ask.values.get("unlabelled") else site.subjects)
+    everyone = _unlabelled.everyone(site) if ask.values.get("unlabelled") else site.subjects
+    _, there, _ = site.block(modality, everyone)
     values = {
         "endpoint": site.fold.endpoint,
         "unit": site.fold.unit,
@@ -58,4 +61,6 @@ def answer(site, ask: Ask) -> Answer:
             f"policy: fewer than {site.policy.minimum_cell} subjects have {modality!r}; small counts stay."
         )
     arrays = {"rows": train.height, "subjects": subjects, "axes": _rows.most_axes(site, subjects)}
+    if ask.values.get("unlabelled"):
+        arrays["samples"] = _unlabelled.measured(site.fold, everyone)
     return Answer(train.height, {k: np.array([v]) for k, v in arrays.items()}, values)

@@ -14,23 +14,26 @@ uninterrupted one to the bit.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
+from workbench.federated.exact.harmonise import Plan as Agreed
 from workbench.federated.exact.harmonise import agree
 from workbench.federated.exact.progress import Keep, Progress, State
-from workbench.federated.messages import Value
+from workbench.federated.messages import Ask, Gathered, Value
 from workbench.federated.network import fit as network
 from workbench.federated.network import strategies
 from workbench.federated.network.ending import WithPlan, as_arrays, of_arrays
 from workbench.federated.network.plan import Plan
-from workbench.federated.network.start import axes_of, smallest
+from workbench.federated.network.start import axes_of
 from workbench.federated.pretraining import head
 from workbench.federated.pretraining.local import built, weights
-from workbench.federated.sites import Sites, TooFewSites
+from workbench.federated.robust.updates import HiddenFault
+from workbench.federated.sites import Sites, TooFewSites, add, enough
 from workbench.predictors._closed_form import STRUCTURE
 from workbench.predictors.drug_response import DrugResponse
 
@@ -128,11 +131,8 @@ def encoder(
     closed = chosen.closed(params)
     agreed = progress.agreed(lambda: agree(sites, chosen.modality, chosen.endpoint, chosen.least, chosen.share))
     also: dict[str, Value] = {"unlabelled": True} if Pretraining.of(settings).unlabelled else {}
-    limit = progress.once(
-        "limit", 0.01, "sizes of the sites",
-        lambda: {"axes": np.array([smallest(sites, chosen.modality, agreed.sites, also) - 1])},
-    )["axes"]  # fmt: skip
-    most, columns, rotations = max(min(chosen.axes, int(limit[0])), 2), {}, {}
+    limit = progress.once("limit", 0.01, "sizes of the sites", lambda: _sizes(sites, chosen, agreed, also, progress))
+    most, columns, rotations = max(min(chosen.axes, int(limit["axes"][0])), 2), {}, {}
     for m in params["modalities"]:
         if (found := axes_of(sites, m, closed, most, progress, also)) is not None:
             columns[m], rotations[m] = found
@@ -143,6 +143,16 @@ def encoder(
         np.zeros((len(agreed.treatments), 1), np.float32), agreed.endpoint, agreed.unit, agreed.alias,
     )  # fmt: skip
     return learnt(sites, plan, Pretraining.of(settings), chosen, sum(agreed.rows.values()), progress, say)
+
+
+def _sizes(sites: Sites, chosen: network.Settings, agreed: Agreed, also: Mapping[str, Value], progress: Progress):
+    """Most axes, one fewer than the smallest site has subjects; how many samples each site has is kept too."""
+    ask = Ask("schema", values={"modality": chosen.modality, **also})
+    told = sites.ask(ask, of=list(agreed.sites))
+    enough(ask, told, 1)
+    samples = {r.site: int(r.arrays["samples"].sum()) for r in told.replies if "samples" in r.arrays}
+    progress.values["samples"] = json.dumps(samples or dict(agreed.rows))  # a subject has a row, where it has to
+    return {"axes": np.array([min(int(r.arrays["subjects"].sum()) for r in told.replies) - 1])}
 
 
 def fit(
@@ -186,6 +196,7 @@ def fit(
         sites, own, second, keep_second, _part(say, FIRST, 1.0), begin=lambda start, _: head.turned(begun, start.plan)
     )
     made.encoder_, made.points_ = begun, [*begun.points_, *made.points_]
+    made.left_out_ = made.left_out_ | begun.left_out_
     return made
 
 
@@ -221,6 +232,7 @@ def learnt(
     shared = {k.removeprefix("w/"): a for k, a in found.items() if k.startswith("w/")}
     made: Any = head.empty(plan, {k: a for k, a in shared.items() if k.startswith(ENCODER)})
     made.explained_ = _explained(plan.names, found["count"], found["sums"])
+    made.left_out_ = json.loads(str(progress.values.get("left out", "{}")))
     made.points_ = [
         (i + 1, name, value) for i, told in enumerate(found["curve"]) for name, value in _figures(told).items()
     ]
@@ -234,7 +246,7 @@ class _Rounds:
         self, sites: Sites, plan: Plan, own: Pretraining, chosen: network.Settings, rows: int, progress: Progress
     ) -> None:
         self.sites, self.plan, self.own, self.chosen, self.rows = sites, plan, own, chosen, rows
-        self.progress, self.ask = progress, WithPlan(plan, lambda ask: sites.total(ask, chosen.least))
+        self.progress, self.ask = progress, WithPlan(plan, self._total)
         self.strategy = strategies.make(chosen.strategy, **chosen.options)
 
     def run(self, say: Say | None) -> dict[str, np.ndarray]:
@@ -278,6 +290,39 @@ class _Rounds:
         arrays = {f"weights.{k}": a for k, a in shared.items()}
         values = values | {"hide": float(self.own.hide), "hide_modality": float(self.own.hide_modality)}
         return self.ask(purpose, self.progress.next(), arrays, values)[1]
+
+    def _total(self, ask: Ask) -> tuple[dict[str, np.ndarray], Gathered]:
+        """Sums over sites, without those that claim more samples than they said they have: these are named.
+
+        Raises
+        ------
+        workbench.federated.robust.updates.HiddenFault
+            Parts are hidden, and all together claim more than was said.
+        """
+        sums, gathered = self.sites.total(ask, self.chosen.least)
+        if "share" not in sums:
+            return sums, gathered
+        said = json.loads(str(self.progress.values["samples"]))
+        parts = {r.site: float(r.arrays["share"].sum()) * self.rows for r in gathered.replies if "share" in r.arrays}
+        took, whole = [r.site for r in gathered.replies], float(sums["share"].sum()) * self.rows
+        if not parts and set(took) <= set(said) and whole > (most := sum(said[s] for s in took)) + 0.5:
+            raise HiddenFault(
+                f"{ask.purpose!r}, round {ask.round}: {', '.join(took)} claim {whole:.0f} samples together and said "
+                f"{most}. Whose claim is wrong cannot be told: their parts are hidden. The round is given up."
+            )
+        most_of = {s: said.get(s, 0) + 0.5 for s in parts}
+        over = {
+            s: f"claims {n:.0f} samples, and said {said.get(s, 'nothing of them')}"
+            for s, n in parts.items()
+            if n > most_of[s]
+        }
+        if not over:
+            return sums, gathered
+        left = Gathered(tuple(r for r in gathered.replies if r.site not in over), {**gathered.lost, **over})
+        enough(ask, left, self.chosen.least)
+        known = json.loads(str(self.progress.values.get("left out", "{}")))
+        self.progress.values["left out"] = json.dumps(known | {f"{s} in pretraining": why for s, why in over.items()})
+        return add(ask, left), left
 
 
 def _figures(told: np.ndarray) -> dict[str, float]:

@@ -58,9 +58,20 @@ def of(fold: Fold) -> list[str]:
     known = pl.concat([side.select("subject") for side in (fold.train, fold.test)]).unique()
     tested = fold.test.filter(~pl.col("person").is_in(fold.train["person"].unique().implode())).select("person")
     left = _people(fold).join(known, on="subject", how="anti").join(tested.unique(), on="person", how="anti")
-    kinds = [m for m in fold.study.modalities if m in (presence := fold.study.presence()).columns]
-    some = presence.filter(pl.any_horizontal(kinds)).select(pl.col("subject").cast(pl.String)) if kinds else None
-    return [] if some is None else sorted(left.join(some, on="subject", how="semi")["subject"])
+    return sorted(left.join(_some(fold), on="subject", how="semi")["subject"])
+
+
+def measured(fold: Fold, subjects: Sequence[str]) -> int:
+    """How many of ``subjects`` have any modality."""
+    return len(set(subjects) & set(_some(fold)["subject"]))
+
+
+def _some(fold: Fold) -> pl.DataFrame:
+    """Subjects of the study with any modality."""
+    presence = fold.study.presence()
+    kinds = [m for m in fold.study.modalities if m in presence.columns]
+    there = presence.filter(pl.any_horizontal(kinds)) if kinds else presence.clear()
+    return there.select(pl.col("subject").cast(pl.String))
 
 
 def dealt(fold: Fold, sites: Mapping[str, Sequence[str]], how: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

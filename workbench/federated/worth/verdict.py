@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.score import BETTER
+from workbench.score import BETTER, SAME
 
 JOIN, STAY, UNSURE = "join", "do not join", "cannot tell"
 FEWEST = 8  # persons, lines or drugs in the site's test rows
@@ -93,6 +93,8 @@ def _told(metric: str, g: Gain) -> str:
     change = sign * g.value
     if g.low < 0 < g.high:
         return f"changes by {_signed(change, g)} ({_signed(ends[0], g)} to {_signed(ends[1], g)})"
+    if max(abs(e) for e in (*ends, change)) < SAME:
+        return "is the same"
     low, high = sorted(abs(e) for e in ends)
     return f"{'rises' if change > 0 else 'falls'} by {size(abs(change), g.unit)} ({low:.3f} to {high:.3f})"
 
