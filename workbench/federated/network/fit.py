@@ -28,9 +28,9 @@ from workbench.federated.exact.progress import Keep, Progress, State
 from workbench.federated.exact.steady import SitesChanged
 from workbench.federated.messages import Ask, Gathered, Value
 from workbench.federated.network import strategies
+from workbench.federated.network.ending import WithPlan, as_arrays, of_arrays
 from workbench.federated.network.local import built
 from workbench.federated.network.module import set_weights, weights
-from workbench.federated.network.plan import NEEDS
 from workbench.federated.network.start import Start, prepare
 from workbench.federated.network.training import weight_of
 from workbench.federated.sites import Sites, TooFewSites, enough
@@ -180,7 +180,7 @@ class _Training:
     def __init__(self, sites, chosen: Settings, start: Start, strategy, progress: Progress, combine) -> None:
         self.sites, self.chosen, self.start, self.strategy = sites, chosen, start, strategy
         self.progress, self.combine = progress, combine
-        self.carry = True  # sites have not seen the plan yet, or may have forgotten it
+        self.ask = WithPlan(start.plan, self._told)
         self.points: list[tuple[int, str, float]] = []
         self.who: list[dict[str, Any]] = []
         self.begun: Mapping[str, np.ndarray] = {}
@@ -189,8 +189,7 @@ class _Training:
         """Shared weights after the last round."""
         held = self.progress.inner("network") or {}
         if held:
-            shared = {k.removeprefix("w/"): a for k, a in held.items() if k.startswith("w/")}
-            moments = {k.removeprefix("s/"): a for k, a in held.items() if k.startswith("s/")}
+            shared, moments = of_arrays(held)
             first, curve = int(held["done"][0]), held["curve"]
             self._remember(held)
         else:
@@ -201,11 +200,11 @@ class _Training:
             change, told = self._round(number, shared)
             shared, moments = self.strategy.step(shared, change, moments)
             curve = np.concatenate([curve, told[None]])
-            arrays = {f"w/{k}": a for k, a in shared.items()} | {f"s/{k}": a for k, a in moments.items()}
+            arrays = as_arrays(shared, moments, done=np.array([number + 1]), curve=curve)
             if seen := getattr(self.combine, "seen", {}):
                 arrays["seen"] = np.stack(list(seen.values()))
             self.progress.values |= self._figures(*told) | self._memory()
-            self.progress.inside("network")(arrays | {"done": np.array([number + 1]), "curve": curve})
+            self.progress.inside("network")(arrays)
             if say is not None:
                 done = 0.2 + 0.75 * (number + 1) / self.chosen.rounds
                 say(done, f"round {number + 1} of {self.chosen.rounds}")
@@ -247,7 +246,7 @@ class _Training:
         if c.own or c.keep_optimizer:
             values["been"] = sorted({site for told in self.who for site in told["took"]})
         aside: dict[int, str] = {}
-        ask, gathered, sums = self._asked(arrays, values)
+        ask, sums, gathered = self.ask("network_round", self.progress.next(), arrays, values)
         if self.combine is None:
             share = float(sums["share"][0])
             change = {k: sums[f"change.{k}"] / self._weight(share) for k in shared}
@@ -273,32 +272,9 @@ class _Training:
         """What changes of that share of all rows were multiplied by, exactly: shares are of whole rows."""
         return weight_of(round(share * self.start.rows) or share * self.start.rows, self.start.rows)
 
-    def _asked(
-        self, arrays: dict[str, np.ndarray], values: dict[str, Value]
-    ) -> tuple[Ask, Gathered, dict[str, np.ndarray]]:
-        """The round's ask, its replies, and their sums where nothing but those is needed.
-
-        A site that is new, or came back, does not hold the plan: then the ask goes out once more with the plan, and
-        sites that have answered already repeat their answer.
-        """
-        number = self.progress.next()
-        while True:
-            ask = self.start.plan.ask("network_round", number, arrays, values, carry=self.carry)
-            sums: dict[str, np.ndarray] = {}
-            try:
-                if self.combine is None:
-                    sums, gathered = self.sites.total(ask, self.chosen.least)
-                else:
-                    gathered = self.sites.ask(ask)
-                missing = any(NEEDS in why for why in gathered.lost.values())
-            except TooFewSites as few:
-                if self.carry or NEEDS not in str(few):
-                    raise
-                missing = True
-            if self.carry or not missing:
-                self.carry = False
-                return ask, gathered, sums
-            self.carry = True
+    def _told(self, ask: Ask) -> tuple[dict[str, np.ndarray], Gathered]:
+        """Sums over the sites and their replies; no sums where a rule looks at each reply."""
+        return self.sites.total(ask, self.chosen.least) if self.combine is None else ({}, self.sites.ask(ask))
 
     def widths(self, shared: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
         """Half-widths by treatment and of all together last (T + 1,); the network's own held-out mean square."""
