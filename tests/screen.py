@@ -48,7 +48,7 @@ def write(name: str = "screen", size: Size | None = None, seed: int = 0) -> Stud
     calls = np.sign(stretch) * (np.abs(stretch + g.normal(0, 0.2, stretch.shape)) > 1.4)
     common = np.argsort(-often)[:10]
     y = g.normal(2, 2, of.drugs) + g.normal(0, 0.5, (of.tissues, of.drugs))[tissue]
-    y = y + factor[:, :10] @ g.normal(0, 0.25, (10, of.drugs)) + g.normal(0, 0.9, (of.lines, of.drugs))
+    y = y + factor[:, :10] @ g.normal(0, 0.25, (min(10, of.factors), of.drugs)) + g.normal(0, 0.9, (of.lines, of.drugs))
     y = y + mutated[:, common] @ (g.normal(0, 1.5, (10, of.drugs)) * (g.random((10, of.drugs)) < 0.2))
     s, d = np.nonzero(g.random(y.shape) < 0.92)
     told = {"subject": [lines[i] for i in s], "treatment": [drugs[j] for j in d], "value": y[s, d]}

@@ -241,6 +241,56 @@ def test_sums_that_step_where_copy_numbers_step_are_no_rows_and_copy_numbers_are
         assert _likeness.anywhere(planted, wide) > 0.95
 
 
+def few_factors(factors: int, seed: int, rows: int = 60, columns: int = 60) -> np.ndarray:
+    """Rows that are mixtures of a few profiles, and a little of their own."""
+    rng = np.random.default_rng([78, seed])
+    weight = rng.normal(size=(factors, columns))
+    return (
+        rng.normal(5, 2, columns) + rng.normal(size=(rows, factors)) @ weight + 0.7 * rng.normal(size=(rows, columns))
+    )
+
+
+@pytest.mark.parametrize("factors", [2, 3, 5])
+def test_mixtures_of_rows_of_few_factors_are_no_rows_and_rows_are(factors: int) -> None:
+    """Of few factors every mixture of all rows is as like some row as two rows of a tissue are; 0.99 and more."""
+    before = 0
+    for seed in range(6):
+        x = few_factors(factors, seed)
+        views = _own.added("few", x)
+        (view,), rng = views, np.random.default_rng([79, seed])
+        assert view.forms[0].free < 12 < view.forms[0].rest
+        z = (x - x.mean(0)) / x.std(0)
+        axes = np.linalg.qr(z.T @ (z @ rng.normal(size=(60, 12))))[0]
+        for honest in (z.T @ (z @ axes), (x[:30] - x.mean(0)).sum(0), z.T @ rng.normal(size=(60, 8)), z.T @ z):
+            assert _likeness.aligned(honest.astype(np.float32), view) == 0
+            left = honest.T.reshape(-1, 60) @ (np.eye(60) - view.forms[1].shared.T @ view.forms[1].shared)
+            likeness = np.abs((left / np.linalg.norm(left, axis=1, keepdims=True)) @ view.forms[1].rows.T)
+            before += int(likeness.max() > 0.95)
+        for row in (
+            x[7],
+            z[9] * 0.01 + 3,
+            z[11] + 0.1 * rng.normal(size=60),
+            (x[4] - x.mean(0) + 0.1) / (0.9 * x.std(0)),
+        ):
+            assert _likeness.aligned(row[None].astype(np.float32), view) > 0.95
+            assert _likeness.aligned(np.outer(rng.normal(size=16), row - row.mean()).astype(np.float32), view) > 0.95
+    assert before >= 3  # by likeness alone
+
+
+def test_windows_that_are_passed_over_quickly_are_those_that_are_like_no_row() -> None:
+    """Whatever their size: numbers too small or large to be squared, constants beside which little is left."""
+    rng = np.random.default_rng(80)
+    rows = rng.normal(size=(50, 60))
+    (view,) = _own.added("rows", rows)
+    for scale, shift in ((1.0, 0.0), (1e-25, 0.0), (1e25, 0.0), (1.0, 200.0), (-0.01, 3.0)):
+        message = (rng.normal(size=5000) * 0.02).astype(np.float32)
+        message[2000:2060] = rows[5] * scale + shift
+        with np.errstate(all="raise", under="ignore"):
+            assert _likeness.anywhere(message, view) > 0.95, scale
+    assert _likeness.anywhere((rng.normal(size=20_000) * 0.02).astype(np.float32), view) == 0
+    assert _likeness.anywhere(np.zeros(5000, dtype=np.float32), view) == 0
+
+
 def test_columns_that_follow_their_neighbours_count_as_few() -> None:
     rng = np.random.default_rng(4)
     white = rng.normal(size=(200, 48))

@@ -7,8 +7,9 @@ sign, and then at the few offsets that stand out row by row; short rows directly
 Likeness is the correlation after what all rows share (``_own.Form.shared``) is taken away from both, and it must stand
 without the few columns that contribute most: a single outlier in both is no row. Neighbours that go together count as
 few: copy numbers stand in long stretches of the same value, and so does many a table of sums (line after line, each of
-its own size); two that make one step at the same place are as like as two rows, and tell nothing. So do columns beside
-which others are loud: of principal scores a few carry nearly all.
+its own size); two that make one step at the same place are as like as two rows, and tell nothing. And rows of few
+factors, as principal scores are, amount to few columns: any mixture of them is like one of them by chance. There the
+likeness must be nearly whole, or stand in what is left of both without those factors.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ PAIRS = 1 << 15  # likenesses looked at closely at once
 COLUMNS = 10  # that a likeness must rest on: two lines that share three rare mutations are no copies
 COPY = 0.9999  # likeness that is a copy however few columns carry it: honest mixtures of rows stay below
 FREE = 5.0  # columns, less those that follow from their neighbours, below which no likeness is more than chance
+APART = 0.80  # likeness that must stand without the strongest directions, where rows amount to few columns
+SELDOM = 1e-4  # how often chance alone may give that, for a pair that is alike with them
+LITTLE = 1e-3  # of a row of length one that is too little to compare
 ROUNDING = 3e-5  # share of a slice's norm below which what is left of it is rounding
 LONG = 2048  # columns from which rows are looked for by Fourier transforms
 WINDOW = 48  # columns compared at once of shorter rows
 LOOKED_AT = 512  # offsets that are looked at row by row, at most; the strongest
 CHUNK = 1 << 16
+BLOCK = 1 << 12  # slices whose products with all rows stay in the cache
 
 
 def aligned(array: np.ndarray, view: View) -> float:
@@ -101,10 +106,15 @@ def _pairs(slices: np.ndarray, form: Form, compared: int) -> tuple[np.ndarray, n
         stands[at] = _stands(left[i[at]], form.rows[j[at]])
         these = np.arange(len(i))[at][stands[at]]
         free[these] = independent(slices[there[i[these]]], form.plain[j[these]])
-    i, r, free = there[i[stands]], r[stands], free[stands]
-    few = min(threshold(loud(form.rows), compared), COPY)
-    least = np.array([max(threshold(n, compared), few) for n in free], dtype=r.dtype)
-    return i, r, (free >= FREE) & (r >= least)
+    i, j, r, free = i[stands], j[stands], r[stands], free[stands]
+    few = min(threshold(form.free, compared), COPY)
+    least = np.array([threshold(n, compared) for n in free], dtype=r.dtype)
+    real = (free >= FREE) & (r >= least)
+    strong = r >= few
+    if len(form.main) and (unsure := np.flatnonzero(real & ~strong)).size:
+        bar = max(APART, float(np.sqrt(1.0 - SELDOM ** (2.0 / (form.rest - 4.0)))))  # as in ``threshold``
+        strong[unsure] = apart(left[i[unsure]], form.rows[j[unsure]], form.main) >= bar
+    return there[i], r, real & strong
 
 
 def threshold(width: float, compared: int) -> float:
@@ -117,14 +127,15 @@ def threshold(width: float, compared: int) -> float:
     return max(ALIKE, float(np.sqrt(max(1.0 - tail, 0.0))))
 
 
-def loud(rows: np.ndarray) -> float:
-    """Columns of equal spread that those of unit rows (n, f) amount to: (sum of variances)^2 / sum of their squares.
+def apart(a: np.ndarray, b: np.ndarray, main: np.ndarray) -> np.ndarray:
+    """Likeness of each pair of unit lines (m, f) in what the directions ``main`` (k, f) leave of them: (m,).
 
-    Principal scores have most of their spread in a few columns, so any two mixtures of rows are much alike by chance.
-    Source: Satterthwaite 1946, Biometrics Bulletin 2:110.
+    Of few factors all mixtures of rows are alike; what a row has of its own is in no mixture. 0 where little is left.
     """
-    spread = np.square(rows, dtype=np.float64).mean(axis=0)
-    return float(spread.sum() ** 2 / max(float((spread**2).sum()), 1e-300))
+    x, y = ((v - (v @ main.T) @ main).astype(np.float64) for v in (a, b))
+    size = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
+    left = np.minimum(*size) > LITTLE
+    return np.where(left, np.abs((x * y).sum(1)) / np.maximum(size[0] * size[1], 1e-30), 0.0)
 
 
 def _stands(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -172,13 +183,13 @@ def _short(flat: np.ndarray, view: View) -> float:
     windows = np.lib.stride_tricks.sliding_window_view(flat, width)
     found = 0.0
     for first in sorted({0, view.width - width}):
-        part = view.values[:, first : first + width].astype(np.float64)
-        shared = [part.mean(axis=0)] if len(part) > 1 else []
-        form = form_of(part, shared)
+        form = _stretch(view, first, width)
         compared = len(windows) * len(form.rows)
         for start in range(0, len(windows), CHUNK):
             some = np.ascontiguousarray(windows[start : start + CHUNK])
-            at, likeness, real = _pairs(some, form, compared)
+            near = _near(some, form, compared)
+            at, likeness, real = _pairs(some[near], form, compared)
+            at = near[at]
             found = max(found, float(likeness[real].max(initial=0.0)))
             if len(at) and width < view.width and not real.any():
                 at = np.unique(at[np.argsort(-likeness)][: LOOKED_AT * 8]) + start - first
@@ -186,6 +197,34 @@ def _short(flat: np.ndarray, view: View) -> float:
                 rows = flat[at[:, None] + np.arange(view.width)]
                 found = max(found, *(_alike(rows, f, compared) for f in view.forms)) if len(at) else found
     return found
+
+
+def _stretch(view: View, first: int, width: int) -> Form:
+    """The form of ``width`` columns of a view's rows from ``first`` on; made once for a view."""
+    if (name := f"stretch {first}") not in view.kept:
+        part = view.values[:, first : first + width].astype(np.float64)
+        view.kept[name] = form_of(part, [part.mean(axis=0)] if len(part) > 1 else [])
+    return view.kept[name]
+
+
+def _near(slices: np.ndarray, form: Form, compared: int) -> np.ndarray:
+    """Numbers of the slices that may stand out in ``_pairs``, and more: the same figures at lower precision.
+
+    The rows of a form have nothing of what is shared, so products with the whole slice are those with what is left of
+    it. Slices of which little is left, or whose numbers are too small or large to be squared, are always among them.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = np.einsum("ij,ij->i", slices, slices)
+        common = slices @ form.shared.T
+        left = whole - np.einsum("ij,ij->i", common, common)
+        most = np.empty(len(slices), dtype=slices.dtype)
+        for at in (slice(k, k + BLOCK) for k in range(0, len(slices), BLOCK)):
+            products = form.rows @ slices[at].T
+            most[at] = np.maximum(products.max(axis=0), -products.min(axis=0))
+        sure = (left > 1e-3 * whole) & (whole > 1e-20) & (whole < 1e20)
+        far = most < (threshold(slices.shape[1], compared) - 1e-3) * np.sqrt(np.where(sure, left, 0.0))
+    far |= ~slices.any(axis=1)
+    return np.flatnonzero(~(far & (sure | (whole == 0))))
 
 
 def _long(flat: np.ndarray, view: View, seed: int) -> float:

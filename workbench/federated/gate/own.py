@@ -10,7 +10,7 @@ treatments). Of every row two forms are kept, with what rows share taken away, s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SHORTEST = 12  # columns: shorter rows cannot be told from chance
 NOTHING = 1e-6  # share of a row's norm that counts as rounding
+ENOUGH = 24.0  # columns that rows have to amount to for a likeness of 0.95 to be no chance
+LEAST = 10.0  # to which the rest has to amount without their strongest directions, to be compared
+SOME = 400  # rows by which it is judged to how many columns all of them amount
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,17 @@ class Form:
     """One form of a view: unit rows (n, f) float32, orthonormal basis (b, f) of what rows share, rows by number.
 
     ``plain`` (n, f): the rows in their own unit, less the columns' means; whether neighbours go together shows there.
+    ``free``: how many independent columns the rows amount to; of few factors it is few, however many columns there are.
+    ``main`` (k, f): their strongest directions, as many as have to be taken away for the rest to amount to ENOUGH,
+    or to most; ``rest``: to how many it then amounts (0: to fewer than LEAST).
     """
 
     rows: np.ndarray
     shared: np.ndarray
     plain: np.ndarray
+    free: float
+    main: np.ndarray
+    rest: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class View:
     name: str
     values: np.ndarray
     forms: tuple[Form, ...]
-    kept: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)  # made once by ``likeness``
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)  # made once by ``likeness``
 
     @property
     def width(self) -> int:
@@ -146,7 +155,50 @@ def form_of(rows: np.ndarray, means: list[np.ndarray], plain: np.ndarray | None 
     unit = np.where(kept[:, None], left / np.where(kept, norm, 1.0)[:, None], 0.0)
     if plain is None:
         plain = (rows - rows.mean(axis=0) if len(rows) > 1 else rows).astype(np.float32)
-    return Form(unit.astype(np.float32), shared.astype(np.float32), plain)
+    unit = unit.astype(np.float32)
+    return Form(unit, shared.astype(np.float32), plain, *amount(unit))
+
+
+def amount(unit: np.ndarray) -> tuple[float, np.ndarray, float]:
+    """``free``, ``main`` and ``rest`` (see ``Form``) of unit rows (n, f).
+
+    Any two of n rows that amount to d equal columns have a mean squared correlation of 1 / d, so d is told by the rows
+    that are there, and by no more than there are: (sum of variances)^2 / sum of their squares along principal
+    directions. Source: Satterthwaite 1946, Biometrics Bulletin 2:110.
+    """
+    there = unit[np.einsum("ij,ij->i", unit, unit) > 0.5]
+    there = there[:: max(1, -(-len(there) // SOME))].astype(np.float64)
+    spread = np.square(there).mean(axis=0) if len(there) else np.zeros(unit.shape[1])
+    loud = float(spread.sum() ** 2 / max(float((spread**2).sum()), 1e-300))
+    none = np.zeros((0, unit.shape[1]), dtype=np.float32)
+    if len(there) < 3:
+        return loud, none, loud
+    gram = there @ there.T
+    free = min(_columns(gram), loud)
+    if free >= ENOUGH:
+        return free, none, free
+    values, vectors = np.linalg.eigh(gram)
+    best, rest = 0, 0.0
+    for k in range(1, len(there) // 2):
+        gram = gram - values[-k] * np.outer(vectors[:, -k], vectors[:, -k])
+        if (now := _columns(gram)) > rest:
+            best, rest = k, now
+        if rest >= ENOUGH or now < rest / 2:
+            break
+    if rest < LEAST:
+        return free, none, 0.0
+    main = (vectors[:, -best:] / np.sqrt(values[-best:])).T @ there
+    return free, main.astype(np.float32), rest
+
+
+def _columns(gram: np.ndarray) -> float:
+    """1 / mean squared correlation of two rows, from their products (n, n); 0 where little but rounding is left."""
+    size = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    kept = size > 1e-3
+    if (n := int(kept.sum())) < 3:
+        return 0.0
+    square = (gram[np.ix_(kept, kept)] / np.outer(size[kept], size[kept])) ** 2
+    return n * (n - 1) / max(float(square.sum() - np.trace(square)), 1e-12)
 
 
 def basis(vectors: list[np.ndarray]) -> np.ndarray:
