@@ -62,6 +62,12 @@ def main(argv: list[str]) -> int:
         words = error.args[0] if isinstance(error, KeyError) and error.args else error
         sys.stderr.write(f"workbench federate {word}: {words}\n")
         return 1
+    except Exception as error:  # of the store of runs, which is MLflow's: its disk may be full
+        if os.environ.get("WORKBENCH_DEBUG") or not type(error).__module__.startswith("mlflow"):
+            raise
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        sys.stderr.write(f"workbench federate {word}: the store of runs cannot be used: {why}. Is its disk full?\n")
+        return 1
 
 
 def _refusals() -> tuple[type[BaseException], ...]:
@@ -112,6 +118,8 @@ def simulate(argv: list[str]) -> int:
     federation = spec.read(given.experiment)
     if given.check:
         return _check(federation)
+    if wrong := output.homeless():
+        raise OSError(wrong)
     from workbench import runs, summary
     from workbench.federated.simulation.simulate import WORKERS
     from workbench.federated.simulation.simulate import simulate as go

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
+
+from workbench import home
 
 
 def complaint(flag: str, path: Path | None) -> str:
@@ -18,6 +21,22 @@ def complaint(flag: str, path: Path | None) -> str:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return f"{flag} {path}: it may not be written. Name another file, or change its rights."
     return ""
+
+
+def unwritable(folder: Path) -> str:
+    """Why nothing can be written in ``folder``, or where it would be made; "" where it can. Leaves nothing there."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".try-"):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def homeless() -> str:
+    """Why nothing can be kept in the home, in words; "" where it can."""
+    why = unwritable(place := home.home())
+    return why and f"{place}: the home cannot be written ({why}). Make room, or set WORKBENCH_HOME to another folder."
 
 
 def write(path: Path, text: str) -> None:

@@ -39,6 +39,8 @@ def main(argv: list[str]) -> int:
                 parser.error(wrong)
     except SystemExit as e:
         return 2 if e.code else 0
+    if wrong := output.homeless():
+        raise OSError(wrong)
     federation, run = found(given.source)
     number = federation.experiment.numbers[0] if given.fold is None else given.fold
     if number not in federation.experiment.numbers:

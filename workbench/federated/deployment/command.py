@@ -200,6 +200,8 @@ def _serve(args: argparse.Namespace) -> int:
         return 0
     from workbench.federated.processes import told_to_end
 
+    if wrong := output.homeless() or output.unwritable(serving.folder):
+        raise deploy.DeployError(f"{args.config}: what the server keeps cannot be written: {wrong}")
     with told_to_end():
         run = deploy.serve(serving, _say)
     print(f"run {run.run_id}: {run.status}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workbench import toml_file
-from workbench.federated import keys
+from workbench.federated import keys, output
 from workbench.federated.deployment.link import Link, is_loopback
 from workbench.federated.deployment.node import Node
 from workbench.federated.spec import Federation
@@ -234,21 +234,15 @@ def join(joining: Joining, study: Path | str, say: Say = print) -> str:
 
 def writable(joining: Joining) -> None:
     """Raise DeployError where nothing could ever leave: the book cannot be written, or does not hold."""
-    import tempfile
-
     from workbench.federated.gate import ledger
     from workbench.federated.gate.outgoing import BOOK
 
     for folder, what in ((joining.ledger, "the book of what leaves"), (joining.model.parent, "the predictor")):
-        there = next(p for p in (folder, *folder.parents) if p.exists())  # made when there is something to write
-        try:
-            with tempfile.NamedTemporaryFile(dir=there, prefix=".try-"):
-                pass
-        except OSError as error:
+        if why := output.unwritable(folder):
             raise DeployError(
-                f"{folder}: {what} cannot be written there ({error.strerror}); nothing would leave. Make room, or name "
-                "another folder in the site's file."
-            ) from None
+                f"{folder}: {what} cannot be written there ({why}); nothing would leave. Make room, or name another "
+                "folder in the site's file."
+            )
     book = joining.ledger / BOOK
     if book.is_file() and (faults := ledger.verify(book).faults):
         raise DeployError(

@@ -32,6 +32,7 @@ App = Callable[["Message", "Context"], "Message"]
 LOOK_S = (0.05, 2.0)  # between two looks for messages: a tenth of the time since the last one, within these
 AGAIN_S = (0.5, 10.0)  # between two attempts to reach a server that is gone
 BEAT_S = 1.5  # between two heartbeats; three of them fit into the shortest silence a server counts as gone
+SAY_S = 60.0  # between two words on how far it has come: the server alone knows how long it takes
 TWICE_S = 60.0  # how long to wait for an earlier process with the same key to be forgotten
 
 
@@ -198,8 +199,11 @@ class Node:
         from flwr.proto.fleet_pb2 import PullMessagesRequest
         from flwr.proto.node_pb2 import Node as Number
 
-        heard = time.monotonic()
+        heard = said = time.monotonic()
         while True:
+            if self.answered and time.monotonic() - said > SAY_S:
+                said = time.monotonic()
+                self.say(f"answered {self.answered} times so far.")
             found = self._call(client.PullMessages, PullMessagesRequest(node=Number(node_id=self._number)))
             if not found.messages_list:
                 time.sleep(min(max(0.1 * (time.monotonic() - heard), LOOK_S[0]), LOOK_S[1]))
