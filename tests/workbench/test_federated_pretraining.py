@@ -352,8 +352,14 @@ def federation(**own: Any) -> Any:
 
 @pytest.mark.slow
 def test_a_run_has_the_arms_in_one_table_with_paired_intervals(fold: Fold) -> None:
-    run = simulate.simulate(federation(), "inline")
+    said: list[tuple[float, str]] = []
+    run = simulate.simulate(federation(), "inline", say=lambda done, what: said.append((done, what)))
     assert run.status == "FINISHED"
+    shares = [done for done, _ in said]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    assert {
+        f"in one house, {arm}, site {i} (1 of 1 folds)" for arm in ("alone", *spec.PRETRAINED) for i in (1, 2, 3)
+    } <= {what for _, what in said}
     found = worth.of_run(run, draws=200)
     assert set(found.sites["arm"]) == {"alone", "federated", *spec.PRETRAINED}
     own = found.sites.filter(pl.col("arm") != "alone")
@@ -396,7 +402,8 @@ def test_what_encoders_know_is_read_from_the_rounds_by_fold() -> None:
     assert found.filter(pl.col("site") == "site 1")["arm"].unique().to_list() == ["own pretraining"]
     assert "mutation" not in set(found["modality"])
     told = list(encoders.lines(found))
-    assert "0.400 (0.300 to 0.500), 0.300 (0.200 to 0.400)" in told[2] and not list(encoders.lines(found.clear()))
+    assert "expression   0.400 (0.300 to 0.500), 0.300 (0.200 to 0.400)" in told[1]
+    assert len(told) == 3 and not list(encoders.lines(found.clear()))
 
 
 def test_the_arms_need_the_method_and_settings_are_named() -> None:

@@ -9,7 +9,7 @@ The same head (``head.fit``) from the same responses, judged on the site's own t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -44,6 +44,7 @@ def trained(
     free: Mapping[str, Sequence[str]],
     base: pl.Series,
     learnt: dict[str, Any] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[pl.DataFrame]:
     """FEDERATION_PREDICTIONS of those of ``arms`` that rest on an encoder; other arms are passed over.
 
@@ -54,6 +55,7 @@ def trained(
     free : {site: its subjects without responses}
     base : mean effects of the pooled training rows at each test row (``predict.baseline``), the same for every arm
     learnt : gets {site: what its own encoder knows (``fit.Explained``)}
+    say : is told before each of them which it is, and of which site
     """
     out = []
     for site, subjects in dealt.items():
@@ -63,6 +65,8 @@ def trained(
         there = fold.test["subject"].is_in(pl.Series(list(subjects), dtype=pl.String).implode())
         for arm in (OWN_ENCODER, SHARED_ENCODER):
             if arm in arms:
+                if say is not None:
+                    say(f"{arm}, {site}")
                 below: Any = encoder if arm == SHARED_ENCODER else alone(site, own, free.get(site, ()), settings)
                 if learnt is not None and arm == OWN_ENCODER:
                     learnt[site] = below.explained_

@@ -28,6 +28,7 @@ Say = Callable[[float, str], None]
 Point = Callable[[int, Mapping[str, Value]], None]
 Train = Callable[[int, Say | None, Point], "Fitted"]
 
+HALF = 0.5
 KEPT = ("PREDICTIONS", "FEDERATION_ROUNDS", "FEDERATION_PREDICTIONS", "FEDERATION_COSTS")
 
 
@@ -79,9 +80,9 @@ def _fold(
             told_by_round.extend((step, name, value) for name, value in _figures(values).items())
             child.metrics(_figures(values), step)
 
-        heard = say  # of what is trained in one house after it, a tenth
-        if say is not None and federation.arms:
-            heard = lambda done, what: say(0.9 * done, what)  # noqa: E731
+        heard = say
+        if say is not None and federation.arms:  # what is trained beside it takes as long
+            heard = lambda done, what: say(HALF * done, what)  # noqa: E731
         made = train(number, heard, point)
         base = predict.baseline(fold)
         answer = score.unseal(predict.predictions(made.predictor, fold, base), fold)
@@ -152,17 +153,23 @@ def _arms(
     """Predictions of the arms beside the federation; ``learnt`` gets what each site's own encoder knows."""
     if not federation.arms:
         return []
-    if say is not None:
-        say(0.9, "trained in one house: " + ", ".join(federation.arms))
     fold, dealt = made.fold, made.dealt
+    many, begun = len(federation.arms) * len(dealt), 0  # pooled takes as long as all of alone
+
+    def tell(what: str) -> None:
+        nonlocal begun
+        if say is not None:
+            say(HALF + 0.95 * HALF * begun / many, f"in one house, {what}")
+        begun += len(dealt) if what == "pooled" else 1
+
     parameters = federation.experiment.parameters.get(federation.predictor, {})
-    out = arms.trained(federation.arms, federation.predictor, parameters, fold, dealt, base)
+    out = arms.trained(federation.arms, federation.predictor, parameters, fold, dealt, base, tell)
     if set(federation.arms) & set(PRETRAINED):
         from workbench.federated.pretraining import arms as pretrained
         from workbench.federated.simulation import simulate
 
         free, told = task.free(federation, fold.number), simulate.settings(federation)
-        out += pretrained.trained(federation.arms, made.predictor.encoder_, told, fold, dealt, free, base, learnt)
+        out += pretrained.trained(federation.arms, made.predictor.encoder_, told, fold, dealt, free, base, learnt, tell)
     return out
 
 

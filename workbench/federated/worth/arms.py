@@ -10,7 +10,7 @@ Same predictor, same parameters, same test rows; ``value`` compares them pair by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -61,10 +61,15 @@ def trained(
     fold: Fold,
     dealt: Mapping[str, Sequence[str]],
     base: pl.Series,
+    say: Callable[[str], None] | None = None,
 ) -> list[pl.DataFrame]:
-    """FEDERATION_PREDICTIONS of each of ``arms`` that is trained without the federation."""
-    out = []
+    """FEDERATION_PREDICTIONS of each of ``arms`` that is trained without the federation.
+
+    ``say`` is told before each of them which it is, and of which site.
+    """
+    out, tell = [], say or (lambda _: None)
     if "pooled" in arms:
+        tell("pooled")
         everyone = local(fold, [s for held in dealt.values() for s in held])
         out.append(predictions("pooled", fitted(predictor, parameters, everyone), fold, dealt, base))
     if "alone" in arms:
@@ -72,6 +77,7 @@ def trained(
             own = local(fold, subjects)
             if not own.test.height:
                 continue
+            tell(f"alone, {site}")
             there = fold.test["subject"].is_in(pl.Series(list(subjects), dtype=pl.String).implode())
             made = fitted(predictor, parameters, own)
             out.append(predictions("alone", made, own, {site: subjects}, base.filter(there)))

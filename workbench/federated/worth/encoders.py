@@ -61,7 +61,10 @@ def lines(found: pl.DataFrame) -> Iterator[str]:
         return
     yield "what the encoders know: share of hidden values explained, on samples not learnt from, 95 % (the mean: 0.000)"
     for (arm, site), own in found.group_by("arm", "site", maintain_order=True):
-        yield f"  {arm if site is None else f'{arm}, {site}'}"
-        for (modality,), some in own.group_by("modality", maintain_order=True):
+        name = arm if site is None else f"{arm}, {site}"
+        kinds = own["modality"].unique(maintain_order=True).to_list()
+        for kind in kinds if len(kinds) > 2 else kinds[:1]:  # of one kind of data, all is the same
+            some = own.filter(pl.col("modality") == kind)
             each = (f"{r['value']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in some.iter_rows(named=True))
-            yield f"    {modality:<14} {', '.join(each)}"
+            yield f"  {name:<40} {kind:<12} {', '.join(each)}"
+            name = ""
