@@ -85,6 +85,9 @@ def test_everything_a_file_may_say_is_read(tmp_path: Path) -> None:
         ('allowed = ["*"]\naxes_per_subject = -1', "axes_per_subject should be a number, at least 0"),
         ('allowed = ["*"]\nsecure = 1', "secure should be true or false, found 1"),
         ("allowed = [", "is not TOML"),
+        ('allowed = ["*"]\nepsilon = 0', "epsilon = 0 would set no bound at all"),
+        ('allowed = ["*"]\nepsilon = nan', "epsilon should be a number, at least 0"),
+        ('allowed = ["*"]\nepsilon = 1.0\ndelta = 1.0', "delta should be above 0 and below 1"),
     ],
 )
 def test_what_a_file_may_not_say_is_an_error_with_the_nearest_name(tmp_path: Path, text: str, says: str) -> None:
@@ -335,3 +338,9 @@ def test_every_purpose_can_be_allowed_by_name(tmp_path: Path) -> None:
     names = rooms.names(policy.ASKED)
     listed = ", ".join(f'"{n}"' for n in names)
     assert policy.read(write(tmp_path, f"allowed = [{listed}]")).allowed == tuple(names)
+
+
+def test_a_refusal_does_not_tell_the_server_what_else_is_allowed() -> None:
+    with pytest.raises(PolicyError) as error:
+        Policy(allowed=("schema", "counts")).permit("moments", 1000)
+    assert "moments" in str(error.value) and "schema" not in str(error.value) and "counts" not in str(error.value)

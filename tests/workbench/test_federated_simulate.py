@@ -410,7 +410,9 @@ def test_rays_workers_keep_their_sites_and_a_dead_one_is_replaced() -> None:
 
 
 def test_a_state_is_gone_on_with_by_the_same_code_only(tmp_path: Path) -> None:
-    for name in ("federated/exact/ridge.py", "predictors/linear.py", "nn/scaling.py"):
+    named = ("federated/exact/ridge.py", "predictors/linear.py", "nn/scaling.py", "modalities/expression.py",
+             "splits/__init__.py", "batches.py", "train.py", "predict.py")  # fmt: skip
+    for name in named:
         assert (simulate.PACKAGE / name).is_file(), "what is marked is where it is looked for"
         copy = tmp_path / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -420,4 +422,7 @@ def test_a_state_is_gone_on_with_by_the_same_code_only(tmp_path: Path) -> None:
     after = simulate.code(tmp_path)
     assert before != after
     (tmp_path / "federated/exact/ridge.py").rename(tmp_path / "federated/ridge.py")
-    assert simulate.code(tmp_path) not in (before, after)
+    assert (moved := simulate.code(tmp_path)) not in (before, after)
+    for name in named[1:]:
+        (tmp_path / name).write_text("a = 2\n")
+        assert moved != (moved := simulate.code(tmp_path)), name

@@ -17,7 +17,8 @@ import numpy as np
 
 from workbench.federated.messages import Ask, Value
 from workbench.federated.settings import typed
-from workbench.federated.sites import Sites, enough
+from workbench.federated.site import NO_MODALITY
+from workbench.federated.sites import Sites, TooFewSites, enough
 from workbench.federated.state import State
 from workbench.text import nearest
 
@@ -49,7 +50,12 @@ def _means(sites: Sites, settings: Mapping[str, Any], state: State | None, keep:
     from workbench.predictors._widths import HalfWidths
 
     met = sites.ask(Ask("schema", values={"modality": settings.get("modality", "expression")}))
-    enough(Ask("schema"), met, int(settings.get("least", 1)))
+    try:
+        enough(Ask("schema"), met, int(settings.get("least", 1)))
+    except TooFewSites as few:
+        if NO_MODALITY not in str(few):
+            raise
+        raise TooFewSites(f"{few} Means need none of it: name one that the sites have, settings.modality.") from None
     names = sorted({str(t) for r in met.replies for t in r.values.get("treatments", [])})  # type: ignore[union-attr]
     total, _ = sites.total(Ask("value_sums", values={"treatments": names}), int(settings.get("least", 1)))
     n = total["count"]

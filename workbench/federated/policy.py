@@ -124,6 +124,11 @@ def of(given: Mapping[str, Any], where: str = "policy") -> Policy:
         if key not in known:
             raise PolicyFileError(f"{where}: unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")
         told[key] = _typed(where, key, value, known[key])
+    if told.get("epsilon") == 0:  # whoever writes it may mean the opposite
+        raise PolicyFileError(
+            f"{where}: epsilon = 0 would set no bound at all. Without a budget leave the line out; to "
+            "answer nothing that rests on rows, leave such names out of allowed."
+        )
     if not 0 < told.get("delta", Policy.delta) < 1:
         raise PolicyFileError(f"{where}: delta should be above 0 and below 1, found {told['delta']}.")
     asked = [*rooms.names(ASKED), "*"]

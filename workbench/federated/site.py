@@ -22,6 +22,7 @@ from workbench.splits import Fold
 from workbench.text import nearest
 
 ASKED = "workbench.federated.asked"
+NO_MODALITY = "this site has no modality"
 log = logging.getLogger(__name__)  # stays at the site
 Outgoing = Callable[
     ["Site", Ask, Answer], Answer
@@ -64,7 +65,7 @@ class Site:
         if not set(subjects) <= own:
             raise SiteError("a site reads its own subjects only.")
         if modality not in self.fold.study.modalities:
-            raise SiteError(f"this site has no modality {modality!r}; it has {self.fold.study.modalities}.")
+            raise SiteError(f"{NO_MODALITY} {modality!r}; it has {self.fold.study.modalities}.")
         block = modalities.read(self.fold.study, modality, endpoint=self.fold.endpoint, columns=columns)
         values, there = block.rows(list(subjects))
         return values, there, block.features

@@ -31,6 +31,8 @@ from workbench.text import nearest
 
 ENGINES = ("flower", "ray", "inline")
 PACKAGE = Path(str(workbench.__file__)).resolve().parent
+CODE = ("federated/**/*.py", "predictors/*.py", "nn/*.py", "modalities/*.py", "splits/**/*.py",
+        "batches.py", "train.py", "predict.py")  # fmt: skip
 WORKERS = 2
 Say = Callable[[float, str], None]
 Point = Callable[[int, Mapping[str, Value]], None]
@@ -206,7 +208,7 @@ def mark(federation: Federation, number: int) -> str:
 
 def code(package: Path = PACKAGE) -> str:
     """SHA-256 of the files that ask, answer and fit: a state is gone on with by the same ones only."""
-    files = [*package.glob("federated/**/*.py"), *package.glob("predictors/*.py"), *package.glob("nn/*.py")]
+    files = [file for pattern in CODE for file in package.glob(pattern)]
     h = hashlib.sha256()
     for file in sorted(files):
         h.update(file.relative_to(package).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
