@@ -19,7 +19,7 @@ from workbench.federated.pretraining import local as _local
 PLAIN = (
     "How the weights of a shared encoder change when it learns for a few epochs to tell hidden parts of the site's "
     "samples from the rest, times the site's share of all rows; and how large its errors were before, as sums. No "
-    "response is used; samples without responses are."
+    "response is used; samples without responses are, in the sums of features before it too."
 )
 LEAVES = Leaves(
     arrays={
