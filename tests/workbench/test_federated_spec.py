@@ -144,6 +144,8 @@ PRIVATE = {"privacy": "person", "epsilon": 3.0, "persons": 20, "public": "anothe
         ({"privacy": "person", "epsilon": 3.0, "persons": 20}, "public is missing"),
         (PRIVATE | {"local_epochs": 3}, "local_epochs does nothing in a training with privacy = 'person'"),
         (PRIVATE | {"own": ["level"]}, "own does nothing in a training with privacy"),
+        ({"local_steps": 3}, "local_steps is of a private training"),
+        (PRIVATE | {"steps": 3}, "called local_steps"),
         (PRIVATE | {"privacy": "site"}, "persons does nothing in a training with privacy = 'site'"),
         (PRIVATE | {"rule": "median"}, "give rule or privacy"),
         (PRIVATE | {"strategy": "FedProx"}, "FedProx holds whole epochs"),

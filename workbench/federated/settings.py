@@ -14,7 +14,7 @@ WITHSTANDS_NONE = ("mean",)
 EXACT = ("axes", "share", "own", "keep_optimizer", "double", "rule", "bad", "mix")  # of rounds without noise
 OTHER_UNIT = {  # of a private training by one unit, and nothing to the other
     "person": ("local_epochs", "proximal", "honest"),
-    "site": ("rate", "steps", "persons", "learning_rate"),
+    "site": ("rate", "local_steps", "persons", "learning_rate"),
 }
 
 
@@ -62,7 +62,7 @@ def _network(given: Mapping[str, Any], told: Mapping[str, Any]) -> None:
         _private(given, told)
         return
     usual = private.settings()
-    if idle := [k for k in given if k in usual and k not in ("privacy", "steps")]:
+    if idle := [k for k in given if k in usual and k != "privacy"]:
         raise SettingError(f'{idle[0]} is of a private training; say privacy = "person" or "site" too.')
     _exact({k: v for k, v in given.items() if k not in ("privacy", "rule", "bad", "mix")}, told)
 
