@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import toy
+from workbench.federated import sharing
+from workbench.federated.network import fit as network
 from workbench.federated.robust import rules as robust
 from workbench.federated.robust.curvature import CONVICTS, MOVE, SKETCH, Curvature, median_of_mixed
+from workbench.federated.robust.faults import mirrored
+from workbench.federated.site import Site
+from workbench.federated.sites import Inline
+from workbench.splits import Split
+
+pytestmark = pytest.mark.shared_home
 
 NAMES = [f"site {i}" for i in range(10)]
 Lie = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
@@ -180,3 +189,26 @@ def test_what_cannot_be_is_refused() -> None:
     rule = robust.make("curvature", 1)
     for _ in range(3):
         np.testing.assert_allclose(rule(same, np.ones(4)).arrays["a"], 1)
+
+
+@pytest.mark.slow
+@toy.lightning_warnings
+def test_a_network_names_who_turns_labels_round_and_nobody_else(_module_home: object) -> None:
+    """In one round cosines overlap with the honest ones'; over many rounds some of the liars are told, not all."""
+    study = toy.write(subjects=300)
+    fold = Split.make(study, "unseen subject", endpoint="ln_ic50", folds=5, seed=1).fold(0)
+    parameters = {"members": 2, "width": 16, "rank": 4, "subjects": 8, "learning_rate": 1e-2,
+                  "modalities": ["expression"], "structure": False}  # fmt: skip
+    settings = {"rounds": 16, "local_epochs": 2, "axes": 12, "least": 2, "parameters": parameters}
+    liars = {"site 2", "site 3", "site 4"}
+
+    def named(lie: bool) -> set[str]:
+        sites: list[Any] = [Site(n, sharing.local(fold, s)) for n, s in sharing.at_random(fold, 10).items()]
+        if lie:
+            sites = [mirrored(s) if s.name in liars else s for s in sites]
+        model = network.fit(Inline(sites), settings, combine=robust.make("curvature", 3))
+        return {n for told in model.rounds_ for n, why in told["set_aside"].items() if "convicts" in why}
+
+    assert named(lie=False) == set()
+    found = named(lie=True)
+    assert found and found <= liars
