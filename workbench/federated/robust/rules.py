@@ -15,12 +15,12 @@
 A rule takes ``updates`` (what each site *changes*: its arrays less the server's), the weights sites claim, and tells
 who was set aside. All but the means give every site one vote: a claimed number of rows is a lie told for free.
 
-Which one: ``curvature`` where there are ten rounds or more. It alone withstood every attack of ``rehearsal`` with four
-of ten sites bad, liars that turn late among them, and it accuses no honest site by rank. ``remembering`` where rounds
-are few; ``trimmed_mean`` or ``median`` where each site has many rows, so that honest updates resemble each other: rules
-that go coordinate by coordinate give way by a share of an update's noise in every one of them. ``mixed`` (each update
-replaced by the mean of its n - f nearest) mends that for all but short lies against the mean. None of them promises to
-see a back door, or data that lie, among sites whose own data are unlike.
+Which one: ``curvature`` where there are ten rounds or more: of these it alone kept 0.98 or more of what honest sites
+reach by themselves, under every attack of ``rehearsal`` with two to four of ten alike sites bad, liars that turn late
+among them; with sites that are unlike none does, and it loses least. ``median`` with ``mix`` where back doors are
+feared most: it kept one to 0.06 of the wished shift, where ``curvature`` let half of it in; a short lie against the
+mean defeats it. ``remembering`` where rounds are few. ``trimmed_mean`` or ``median`` where each site has many rows:
+rules that go coordinate by coordinate give way by a share of an update's noise in every one of them.
 """
 
 from __future__ import annotations
