@@ -11,7 +11,7 @@ from tests import toy
 from workbench.federated import sharing
 from workbench.federated.exact import ridge
 from workbench.federated.gate import outgoing as gate
-from workbench.federated.messages import Ask
+from workbench.federated.messages import Ask, Gathered
 from workbench.federated.network import fit as network
 from workbench.federated.policy import Policy
 from workbench.federated.secure.server import Secure
@@ -57,6 +57,53 @@ def test_drug_response_over_secure_sums_equals_fedavg_to_1e_5(fold):
     assert first.keys() == second.keys()
     off = {k: float((v.double() - second[k].double()).abs().max()) for k, v in first.items() if v.numel()}
     assert max(off.values()) < 1e-5, off
+
+
+class Leaving(Inline):
+    """Site 2 does not answer asks of ``purpose``, masked or plain, from the ``after``-th on, or that one only (``once``)."""
+
+    def __init__(self, there: Inline, purpose: str, after: int, once: bool = False) -> None:
+        super().__init__(list(there.sites.values()))
+        self.purpose, self.after, self.once, self.met = purpose, after, once, 0
+        self.opened: list[list[int]] = []  # lists of survivors that some site signed
+
+    def ask(self, ask: Ask, of=None):
+        got = super().ask(ask, of)
+        if ask.purpose == "secure_survivors" and got.replies:
+            self.opened.append(ask.arrays["survivors"].tolist())
+        if self.purpose in (ask.purpose, ask.values.get("secure_purpose")):
+            self.met += 1
+            if self.met == self.after or (self.met > self.after and not self.once):
+                there = tuple(r for r in got.replies if r.site != "site 2")
+                got = Gathered(there, {**got.lost, "site 2": "gone"})
+        return got
+
+
+@pytest.mark.parametrize(("purpose", "after"), [("moments", 2), ("axes", 1), ("ridge_product", 2)])
+def test_a_ridge_that_loses_a_site_for_good_ends_and_its_part_is_not_told(fold, purpose, after):
+    """Begun anew without it, its sums would tell the part of the lost site: the other sites do not sign for them."""
+    there = Leaving(sites(fold), purpose, after)
+    with pytest.raises(TooFewSites, match=r"summed before with a difference of 1 site\(s\) \(site 2\)"):
+        ridge.fit(Secure(there), {"axes": 8, "parts": 2})
+    assert there.opened and all(of == [0, 1, 2, 3, 4] for of in there.opened)
+    plain = Leaving(sites(fold), purpose, after)  # the control: where nothing is secret it begins anew
+    assert len(ridge.fit(plain, {"axes": 8, "parts": 2}).agreed_.sites) == 4
+
+
+def test_a_ridge_that_loses_a_site_before_the_first_sum_goes_on_without_it(fold):
+    there = Leaving(sites(fold), "moments", 1)
+    made = ridge.fit(Secure(there), {"axes": 8, "parts": 2})
+    assert made.agreed_.sites == ("site 1", "site 3", "site 4", "site 5")
+    assert [0, 1, 2, 3, 4] not in there.opened
+
+
+def test_a_site_may_miss_a_round_of_training_and_come_back(fold):
+    there = Leaving(sites(fold), "network_round", 1, once=True)
+    model = network.fit(
+        Secure(there), {"rounds": 2, "local_epochs": 1, "axes": 8, "parameters": {"members": 2, "width": 8}}
+    )
+    assert [0, 2, 3, 4] in there.opened and there.opened[-1] == [0, 1, 2, 3, 4]
+    assert "site 2" in str(model.rounds_[0]) and len(model.rounds_) == 2
 
 
 def test_a_strict_site_answers_sums_only_masked_and_its_book_says_so(fold, tmp_path):
