@@ -164,7 +164,7 @@ def _trainer(epochs, survive, accelerator, devices, strategy, num_nodes) -> ligh
     installed package, 8 ms, and a round at a site of a federation may be shorter than that."""
     if (accelerator, devices, strategy, num_nodes) != ("cpu", 1, "auto", 1):
         return _made(epochs, [survive], accelerator, devices, strategy, num_nodes)
-    trainer = copy.deepcopy(_unused(epochs))
+    trainer: Any = copy.deepcopy(_unused(epochs))
     trainer.callbacks = [survive, *trainer.callbacks]
     return trainer
 

@@ -7,7 +7,9 @@ and writes nothing. Ours asks, trains and answers through the engine named, and 
 
 "outside training" is what of our time the plain loop's gradient steps do not explain; the note splits it: the engine
 (messages there and back), the site (its policy, weights in and out, predictions of held-out rows that the plain loop
-does not make), the trainer (Lightning, set up anew for each site and round), the server (its step, the state on disk).
+does not make), the trainer (Lightning around the steps, for each site and round), the server (its step, the state on
+disk). A site prepares its rows when it is first asked; that is counted too. Weights have to agree to the bit: the
+change of each site is weighed so that the mean of changes is exactly the mean of weights.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def packed(array: np.ndarray) -> bytes:
         raise ValueError(f"an array of {array.dtype} cannot be written without pickle.")
     across = array.flags.f_contiguous and not array.flags.c_contiguous
     flat = np.ascontiguousarray(array.T if across else array).reshape(-1)
-    return b"".join((_header(array.dtype, array.shape, across), flat.view(np.uint8)))
+    return b"".join((_header(array.dtype, array.shape, across), flat.view(np.uint8).data))
 
 
 def unpacked(data: bytes) -> np.ndarray:

@@ -172,6 +172,13 @@ def site(run_id: int, config: Mapping[str, Any], node: Mapping[str, Any]) -> Sit
         return _sites[key]
 
 
+def forget(run_id: int) -> None:
+    """Drop this process's sites of a run that has ended, and all that they kept: rows, networks, answers."""
+    with _lock:
+        for key in [k for k in _sites if k[0] == run_id]:
+            del _sites[key]
+
+
 def simulated(federation: spec.Federation, number: int) -> list[Site]:
     """Every site of a simulation, in this process."""
     fold, dealt = opened(federation, number)

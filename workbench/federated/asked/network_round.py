@@ -69,12 +69,11 @@ def answer(site, ask: Ask) -> Answer:
     of = int(_rows.number(ask, "rows"))
     share, weight = local.train.height / of, weight_of(local.train.height, of)
     wide = np.float64 if ask.values.get("double") else np.float32
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for k, w in shared.items():
         if not k.startswith(own or "\0"):
-            arrays[f"change.{k}"] = change = after[k].astype(wide, copy=False)
-            change -= w
-            change *= wide(weight)
+            change = arrays[f"change.{k}"] = np.subtract(after[k], w, dtype=wide)
+            np.multiply(change, weight, out=change)
     seen = module.seen_.tolist()
     local.keep(module)
     arrays |= {

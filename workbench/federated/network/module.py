@@ -50,6 +50,8 @@ class RoundLoader(SubjectLoader):
 class RoundResponse(DrugResponse):
     """A DrugResponse that trains one round at a time; ``begin`` says which."""
 
+    optimizer_: Any
+
     def begin(
         self, step: int, steps: int, proximal: float = 0.0, optimizer: dict[str, Any] | None = None
     ) -> RoundResponse:

@@ -57,6 +57,7 @@ def running(federation: Federation, number: int, workers: int = 0, folder: Path 
             ends.enter_context(ray_running(workers))
         limit = federation.timeout_s
         runtime = _runtime.Runtime(app, task.run_config(federation, number), len(dealt), workers, limit)
+        ends.callback(task.forget, runtime.run_id)  # once nobody answers any more
         ends.callback(runtime.end)
         # in this process sites answer one after the other, each within the limit
         whole = limit if workers else limit * len(dealt)
