@@ -22,7 +22,7 @@ ROUNDS = {  # asks that are what people call a round
 FLAGGED, DROPPED, ASIDE = "flagged: ", "dropped: ", "set aside: "
 KINDS = {  # what the federation did about it
     "flagged": "flagged, and let pass", "dropped": "dropped by the checks", "set aside": "set aside by the rule",
-    "refused": "refused by the site", "lost": "no answer",
+    "refused": "refused by the site", "lost": "took no part",
 }  # fmt: skip
 _NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 

@@ -223,7 +223,7 @@ function render({ model, el }) {
     shown.label.hidden = known.length < 2;
     plot.hidden = key.hidden = !known.length;
     nothing.hidden = Boolean(known.length);
-    table.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Site", "Asks answered", "Asks not answered", "Bytes sent"].map((text, i) => h("th", { scope: "col", class: i ? "num" : null, text })))),
+    table.replaceChildren(h("table", { class: "plain" }, h("thead", {}, h("tr", {}, ...["Site", "Answered", "Missed", "Bytes sent"].map((text, i) => h("th", { scope: "col", class: i ? "num" : null, text })))),
       h("tbody", {}, ...p.sites.map((s) => h("tr", { class: s.gone ? "gone" : null }, h("th", { scope: "row" }, s.site, s.gone ? h("small", { text: "without a part in the last ask" }) : ""), cell(whole(s.rounds.size), true), cell(whole(s.lost.size), true), cell(size(s.bytes), true))))));
     table.hidden = !p.sites.length || Boolean(value?.verdicts.length); // what each site gives tells it then
     curve();

@@ -96,14 +96,14 @@ def test_attacks_stand_beside_chance_and_faults_are_told_by_name_and_round(page:
     ]
     assert told == [
         ["hills", "flagged, and let pass", "round 2 of 13", "3.1 times longer than the median update"],
-        ["south", "no answer", "round 4 of 13", "did not answer in time"],
+        ["south", "took no part", "round 4 of 13", "did not answer in time"],
         [
             "hills",
             "set aside by the rule",
             "training rounds 4 and 5",
             "61% of what tells sites apart; 1 more worded alike",
         ],
-        ["island", "no answer", "rounds 10 to 13 of 13", "sent NaN"],
+        ["island", "took no part", "rounds 10 to 13 of 13", "sent NaN"],
     ]
     how = page.locator(".wb-fed dl.how")
     assert how.get_by_text("differential privacy of each person: epsilon 4 at delta 10\u207b\u2075 agreed").is_visible()

@@ -107,7 +107,7 @@ def test_who_was_flagged_dropped_set_aside_or_silent_is_told_by_name_and_trainin
     found = {(i["site"], i["kind"]): i for i in header["incidents"]}
     assert {k: (i["what"], i["times"]) for k, i in found.items()} == {
         ("closed", "refused by the site"): ("schema; training rounds 1 to 3 of 3", 4),
-        ("gone", "no answer"): ("training rounds 2 and 3 of 3", 2),
+        ("gone", "took no part"): ("training rounds 2 and 3 of 3", 2),
         ("liar", "flagged, and let pass"): ("training rounds 1, 3 of 3", 2),
         ("liar", "set aside by the rule"): ("training rounds 1 and 2", 2),
         ("broken", "dropped by the checks"): ("training round 2 of 3", 1),

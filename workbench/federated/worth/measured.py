@@ -36,14 +36,14 @@ class Found:
 
     def interval(self, many: int = 1) -> tuple[float, float]:
         """95 % interval; with ``many`` of them in a table, 95 % for all at once (Bonferroni)."""
-        from scipy import stats
+        from scipy import special
 
         good = self._good
         if len(good) < 20 or self.units < 2:
             return np.nan, np.nan
-        reach = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * many), self.units - 1))
+        reach = float(special.stdtrit(self.units - 1, 1 - (1 - LEVEL) / (2 * many)))
         reach *= np.sqrt(self.units / (self.units - 1))  # the bootstrap divides by n, a t interval by n - 1
-        tail = float(stats.norm.cdf(-reach))
+        tail = float(special.ndtr(-reach))
         if tail * len(good) >= FEWEST:
             low, high = np.quantile(good, [tail, 1 - tail])
         else:  # too far out to be counted in so many draws
@@ -53,7 +53,7 @@ class Found:
     @property
     def p(self) -> float:
         """Two-sided p of zero, by a t of the bootstrap's standard error."""
-        from scipy import stats
+        from scipy import special  # scipy.stats takes seconds to import, and a page waits
 
         good = self._good
         if len(good) < 20 or self.units < 2:
@@ -61,7 +61,7 @@ class Found:
         error = float(good.std()) * np.sqrt(self.units / (self.units - 1))
         if error < score.SAME:
             return 1.0 if abs(self.value) < score.SAME else 0.0
-        return float(2 * stats.t.sf(abs(self.value) / error, self.units - 1))
+        return float(2 * special.stdtr(self.units - 1, -abs(self.value) / error))
 
 
 class Arms:
