@@ -161,6 +161,25 @@ def test_noisy_sums_may_lose_a_site(parts, monkeypatch):
     assert (second["x"] == 5 * np.arange(4.0)).all() and (first["x"] == 4 * np.arange(4.0)).all()
 
 
+@pytest.mark.parametrize("threshold", [-1, 1, 2, 6])
+def test_a_threshold_of_half_or_less_is_an_error_before_anything_is_dealt(parts, threshold):
+    transport = Losing(inline(), lambda s, n: False)
+    with pytest.raises(ValueError, match=f"threshold of {threshold} among 5 shares: should be more .* 3 to 5"):
+        Secure(transport, threshold=threshold).total(Ask("counts"))
+    assert [a.purpose for a, _ in transport.seen] == ["secure_keys"]
+    assert len(Secure(transport, threshold=5).total(Ask("counts"))[1].replies) == 5
+
+
+def test_too_few_signatures_give_the_sum_up_and_say_so(parts):
+    """Four shares open a secret, so four signatures are needed, though three survivors would hide one another."""
+    away = {"site 4", "site 5"}
+    transport = Losing(inline(), lambda s, n: s == "survivors" and n in away)
+    with pytest.raises(TooFewSites, match="3 of the 4 signatures needed under the list of survivors came"):
+        Secure(transport, threshold=4).total(Ask("counts"))
+    assert not any(a.purpose == "secure_unmask" for a, _ in transport.seen)
+    same(Secure(transport).total(Ask("counts"))[0], plain(parts, NAMES))
+
+
 def test_a_sum_that_was_given_up_may_be_asked_for_again(parts):
     away = {"site 3"}
     secure = Secure(Losing(inline(), lambda s, n: s == "masked" and n in away))

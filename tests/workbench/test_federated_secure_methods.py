@@ -60,7 +60,7 @@ def test_drug_response_over_secure_sums_equals_fedavg_to_1e_5(fold):
 
 
 class Leaving(Inline):
-    """Site 2 does not answer asks of ``purpose``, masked or plain, from the ``after``-th on, or that one only (``once``)."""
+    """Site 2 does not answer asks of ``purpose``, masked or plain, from the ``after``-th on; ``once``: that one."""
 
     def __init__(self, there: Inline, purpose: str, after: int, once: bool = False) -> None:
         super().__init__(list(there.sites.values()))

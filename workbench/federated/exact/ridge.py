@@ -27,6 +27,12 @@ so a site refuses as many axes as it has subjects, unless its policy says otherw
 never asked for: two of them differ by the subjects that were measured with one treatment only, often a single one. The
 products narrow them down all the same, round by round, for a server that keeps them all: with sums that are not
 secure, that is what a site shows at most.
+
+What nobody can see, as no names and no values are told: a subject that two sites have counts twice, at the weight of
+two (always in the same inner part, which its name deals; but sites that split their own studies may test at one what
+was trained on at the other), and values in another unit than they are said to be in (half-widths and a site's own
+errors grow). Where the level of the endpoint is many times its spread, residuals are those of the level: of a million
+spreads, weights are right to 1e-4 only; of a thousand, to 1e-6.
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ class Secure:
     ----------
     sites : the transport
     least : fewest survivors of a sum; at least 3, below which sites refuse
-    threshold, degree : shares that open a secret, neighbours of each site; None: those of ``graph``
+    threshold, degree : shares that open a secret, neighbours of each site; None: those of ``graph``. A threshold is
+        more than half of the shares (else ValueError), and no fewer sites have to sign the list of survivors
     """
 
     def __init__(
@@ -126,6 +127,11 @@ class _Total:
         if not graph.fits(len(names), degree):
             raise ValueError(f"{degree} neighbours each of {len(names)} sites: should be all, or an even number >= 4.")
         threshold = self.secure.threshold or graph.threshold(degree)
+        if not degree + 1 < 2 * threshold <= 2 * degree + 2:
+            raise ValueError(
+                f"a threshold of {threshold} among {degree + 1} shares: should be more than half of them, "
+                f"{graph.threshold(degree)} to {degree + 1}; of fewer a server that lies could open a single part."
+            )
         keys = np.stack([r.arrays["keys"] for r in replies])
         signatures = np.stack([r.arrays["signature"] for r in replies])
         return _Talk(name, names, graph.neighbours(len(names), degree, name), threshold, keys, signatures)
