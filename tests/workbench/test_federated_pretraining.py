@@ -12,7 +12,7 @@ import pytest
 
 from tests import toy
 from workbench import modalities
-from workbench.federated import sharing, spec
+from workbench.federated import sharing, spec, watched
 from workbench.federated.asked import pretrain_round
 from workbench.federated.exact.harmonise import agree
 from workbench.federated.gate import outgoing as gate
@@ -23,7 +23,7 @@ from workbench.federated.pretraining import fit as pretraining
 from workbench.federated.pretraining import head, local, unlabelled
 from workbench.federated.robust.faults import BadSite
 from workbench.federated.robust.updates import Checked, Checks
-from workbench.federated.simulation import simulate
+from workbench.federated.simulation import recording, simulate
 from workbench.federated.site import Site, SiteError
 from workbench.federated.sites import Inline, TooFewSites
 from workbench.federated.worth import command, encoders
@@ -542,6 +542,9 @@ def test_a_site_that_claims_more_samples_than_it_has_is_named(fold: Fold, monkey
     monkeypatch.setattr(pretrain_round, "answer", lies)
     made = learn(held(fold), pretraining_rounds=2, least=2)
     assert list(made.left_out_) == ["site 1 in pretraining"] and "and said" in made.left_out_["site 1 in pretraining"]
+    told = recording._set_aside(made)  # among the rounds, so that a run's output names it
+    assert told["site"].to_list() == ["site 1"] and told["round"].to_list() == [1]
+    assert any("site 1" in line and "claims" in line for line in watched.missed(told))
     with pytest.raises(HiddenFault, match=r"site 1, site 2, site 3 claim \d+ samples together and said"):
         learn(server.Secure(Inline(held(fold)), least=3), pretraining_rounds=1)
     with pytest.raises(TooFewSites, match="site 1: claims"):

@@ -196,7 +196,7 @@ def fit(
         sites, own, second, keep_second, _part(say, FIRST, 1.0), begin=lambda start, _: head.turned(begun, start.plan)
     )
     made.encoder_, made.points_ = begun, [*begun.points_, *made.points_]
-    made.left_out_ = made.left_out_ | begun.left_out_
+    made.left_out_, made.rounds_ = made.left_out_ | begun.left_out_, [*begun.rounds_, *made.rounds_]
     return made
 
 
@@ -232,7 +232,9 @@ def learnt(
     shared = {k.removeprefix("w/"): a for k, a in found.items() if k.startswith("w/")}
     made: Any = head.empty(plan, {k: a for k, a in shared.items() if k.startswith(ENCODER)})
     made.explained_ = _explained(plan.names, found["count"], found["sums"])
-    made.left_out_ = json.loads(str(progress.values.get("left out", "{}")))
+    aside = json.loads(str(progress.values.get("left out", "{}")))
+    made.left_out_ = {f"{site} in pretraining": why for site, (_, why) in aside.items()}
+    made.rounds_ = [{"round": at, "set_aside": {site: why}} for site, (at, why) in aside.items()]
     made.points_ = [
         (i + 1, name, value) for i, told in enumerate(found["curve"]) for name, value in _figures(told).items()
     ]
@@ -321,7 +323,8 @@ class _Rounds:
         left = Gathered(tuple(r for r in gathered.replies if r.site not in over), {**gathered.lost, **over})
         enough(ask, left, self.chosen.least)
         known = json.loads(str(self.progress.values.get("left out", "{}")))
-        self.progress.values["left out"] = json.dumps(known | {f"{s} in pretraining": why for s, why in over.items()})
+        at = int(ask.values["number"]) + 1  # type: ignore[arg-type]
+        self.progress.values["left out"] = json.dumps({s: [at, why] for s, why in over.items()} | known)
         return add(ask, left), left
 
 
