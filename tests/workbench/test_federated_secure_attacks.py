@@ -186,6 +186,12 @@ def test_sites_that_were_asked_different_things_give_a_sum_of_noise(signed, monk
     """Model inconsistency: one site is asked for its numbers, the others for zeros; the masks then do not cancel."""
 
     class Apart(Losing):
+        """``says``: what the server makes of the others' answers."""
+
+        def __init__(self, sites):
+            super().__init__(sites, lambda s, n: False)
+            self.later, self.lie, self.says = 0, True, {}
+
         def ask(self, ask, of=None):
             if ask.purpose != "secure_masked":
                 return super().ask(ask, of)
@@ -197,8 +203,7 @@ def test_sites_that_were_asked_different_things_give_a_sum_of_noise(signed, monk
             ]
             return sort(ask, [*got.replies, *told])
 
-    transport = Apart(signed, lambda s, n: False)
-    transport.later, transport.lie, transport.says = 0, True, {}
+    transport = Apart(signed)
     with pytest.raises(
         TooFewSites, match="site 2: masked: a malformed reply: it answers something else than was asked"
     ):
