@@ -66,8 +66,9 @@ def main() -> None:
               f"public, {fold.test['subject'].n_unique()} tested", flush=True)  # fmt: skip
         todo = arms(fold, public, given.epsilons, given.draws, given.noise)
         done(todo, fold, given.out / lines)
-        table(given.out / lines, list(todo)).write_csv(given.out / f"{given.study} {lines}.csv")
-        print(table(given.out / lines, list(todo)), flush=True)
+        found = table(given.out / lines, list(todo))
+        found.write_csv(given.out / f"{given.study} {lines}.csv")
+        print(found, flush=True)
 
 
 def others(fold: Fold) -> Fold:

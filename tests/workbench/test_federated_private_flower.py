@@ -116,6 +116,21 @@ def test_a_private_network_through_flower_learns_and_costs_what_it_does_in_one_p
     assert moved and all(np.isfinite(a[k]).all() for k in moved)  # other noise, drawn by the sites
 
 
+def test_a_network_whose_sites_have_spent_their_budgets_ends_with_the_rounds_done_through_flower() -> None:
+    toy.write(subjects=90)
+    toy.write("open to all", seed=1, subjects=30)
+    one, two = (accounting.epsilon([Release(1.0, 1.0, 2 * n)], 1e-5) for n in (1, 2))
+    told = network(noise=1.0)
+    plain = told.plain()
+    plain["federation"]["policy"]["epsilon"] = (one + two) / 2
+    told = spec.of(plain)
+    made = simulate.fitted(told, 0, "flower").predictor
+    assert made.ended_.startswith("after 1 of 2 rounds") and made.spent_.epsilon == one
+    for n in NAMES:
+        assert f"{n}: policy: budget spent" in made.ended_ and len(charges(told, n)) == 1
+    assert "Ask for a smaller epsilon" in made.ended_
+
+
 def test_a_private_network_under_next_to_no_noise_is_the_same_through_flower() -> None:
     toy.write(subjects=90)
     toy.write("open to all", seed=1, subjects=30)

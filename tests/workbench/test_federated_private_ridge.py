@@ -146,6 +146,14 @@ def test_the_noise_that_is_added_is_the_noise_that_is_charged(fold: Fold) -> Non
     assert abs(np.mean(drawn)) < 4 * expected / np.sqrt(np.size(drawn))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.95, 3.0])
+def test_a_share_that_leaves_nothing_for_the_products_is_refused(fold: Fold, share: float) -> None:
+    site, (module, ask) = sites(fold)[0], ASKS["cross"]
+    told = {**ask.values, "treatments": toy.TREATMENTS, "noise": 1.0, "share_responses": share}
+    with pytest.raises(SiteError, match="share_responses"):
+        module.answer(site, replace(ask, values=told))
+
+
 # --- the predictor ---------------------------------------------------------------------------------------------------
 
 
