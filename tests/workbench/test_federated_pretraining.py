@@ -12,7 +12,7 @@ import pytest
 
 from tests import toy
 from workbench import modalities
-from workbench.federated import sharing, spec, watched
+from workbench.federated import sharing, spec, task, watched
 from workbench.federated.asked import pretrain_round
 from workbench.federated.exact.harmonise import agree
 from workbench.federated.gate import outgoing as gate
@@ -500,6 +500,21 @@ def test_few_keep_their_responses_and_the_encoder_learns_from_all(fold: Fold) ->
         return far
 
     same(made, made_of(divided("marked, few", values=planted))[0])  # nothing of the tested is in axes or weights
+
+
+def test_a_file_rehearses_few_responses_and_a_real_site_refuses_to(fold: Fold) -> None:
+    few = federation(settings={"responses": 0.25, "axes": 6})
+    cut, dealt = task.opened(few, 0)
+    assert cut.train["subject"].n_unique() == sum(
+        round(0.25 * len(set(fold.train["subject"]) & set(subjects))) for subjects in dealt.values()
+    )
+    sites = task.simulated(few, 0)
+    lost = set(fold.train["subject"]) - set(cut.train["subject"]) - {NOTHING}
+    assert lost < {s for site in sites for s in site.unlabelled}
+    with pytest.raises(SiteError, match="takes responses away, to rehearse"):
+        task._real(few, 0, {"study": "anywhere", "policy": "none", "name": "hospital", "ledger": "none"})
+    with pytest.raises(spec.FederationError, match="responses"):
+        federation(settings={"responses": 0.0})
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
