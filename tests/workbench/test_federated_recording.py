@@ -199,8 +199,8 @@ KILLED = """
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_server_goes_on_and_the_run_is_not_left_open(how: int, workbench_home: Path) -> None:
     toy.write()
-    plain = federation(rounds=15, settings={}, top={"predictors": ["drug_mean"], "only": [0]}).plain()
-    plain["federation"]["settings"] = {"pause": 0.4}
+    plain = federation(settings={}, top={"predictors": ["drug_mean"], "only": [0]}).plain()
+    plain["federation"] |= {"rounds": 15, "settings": {"pause": 0.4}}  # of the method that stands in for it there
     root = str(Path(__file__).resolve().parents[2])
     code = textwrap.dedent(KILLED.format(root=root, plain=plain))
     command = [sys.executable, "-c", code]

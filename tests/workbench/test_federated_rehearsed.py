@@ -17,6 +17,7 @@ from workbench import runs
 from workbench.federated import command, spec, task
 from workbench.federated.simulation import simulate
 from workbench.federated.sites import TooFewSites
+from workbench.federated.watched import checked, missed
 
 pytest.importorskip("flwr")
 pytestmark = toy.lightning_warnings
@@ -189,7 +190,14 @@ def test_a_site_of_another_unit_is_left_out_by_name(tmp_path: Path) -> None:
     text = MEANS.replace('"drug_mean"', '"ridge"').replace("rehearsed means", "rehearsed units")
     more = "[federation.settings]\naxes = 8\nparts = 2\nsteps = 1\npenalties = [1.0]"
     given = read(tmp_path, text.format(timeout=60, faults='"site 3" = { fault = "unit" }\n' + more))
-    made = simulate.fitted(given, 0, "inline").predictor
+    fitted = simulate.fitted(given, 0, "inline")
+    made, rounds = fitted.predictor, fitted.watched.rounds()
+    assert [w.split(" was ")[0] for w in checked(rounds)] == ["site 3"]
+    assert (
+        checked(rounds)[0].startswith("site 3 was left out in round 0, schema: the unit")
+        and "mmol" in checked(rounds)[0]
+    )
+    assert missed(rounds) == []  # that it has no part in the sums that follow is said once
     assert made.agreed_.sites == ("site 1", "site 2", "site 4")
     assert "mmol" in made.agreed_.refused["site 3"] and "ln(uM)" in made.agreed_.refused["site 3"]
     with pytest.raises(TooFewSites, match=r"site 3.*mmol"):

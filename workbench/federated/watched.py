@@ -16,7 +16,8 @@ from workbench.federated.messages import Ask, Gathered
 from workbench.federated.robust.updates import Noted
 from workbench.federated.sites import Sites
 
-DROPPED, FLAGGED = "dropped", "flagged"
+DROPPED, FLAGGED, LEFT_OUT = "dropped", "flagged", "left out"
+ECHO = "not among those whose rows the sums rest on"  # what a site answers that was lost before
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Watched:
             for site, figures in sorted(e.figures.items()):
                 rows += [(e.round, site, name, value, None, None, None, None) for name, value in figures.items()]
         for n in dict.fromkeys(self.noted):  # an ask that was repeated has the same answer to it
-            why, out = f"{n.kind}: {n.purpose}: {n.why}", n.kind == DROPPED
+            why, out = f"{n.kind}: {n.purpose}: {n.why}", n.kind in (DROPPED, LEFT_OUT)
             rows.append((n.round, n.site, n.kind if out else why, None, None, None, None, why if out else None))
         schema = dict(tables.FEDERATION_ROUNDS.columns)
         return tables.check(pl.DataFrame(rows, schema=schema, orient="row"), tables.FEDERATION_ROUNDS)
@@ -116,9 +117,9 @@ class Watched:
 
 
 def checked(rounds: pl.DataFrame) -> list[str]:
-    """What the checks said of whom and when, of FEDERATION_ROUNDS: a line for each site, kind and ask."""
+    """Whom the checks dropped or flagged, or who spoke of other things than most: a line a site, kind and ask."""
     told = rounds.select("round", pl.col("site", "name", "lost").cast(pl.String)).filter(
-        (pl.col("name") == DROPPED) | pl.col("name").str.starts_with(f"{FLAGGED}: ")
+        pl.col("name").is_in([DROPPED, LEFT_OUT]) | pl.col("name").str.starts_with(f"{FLAGGED}: ")
     )
     seen = ((number, site, *(lost or name).split(": ", 2)) for number, site, name, lost in told.iter_rows())
     return _in_words(seen)
@@ -127,15 +128,22 @@ def checked(rounds: pl.DataFrame) -> list[str]:
 def missed(rounds: pl.DataFrame) -> list[str]:
     """Who did not answer, or was set aside by a robust rule, when and why: lines as those of ``checked``."""
     told = rounds.select("round", pl.col("site", "name", "lost").cast(pl.String)).filter(
-        pl.col("lost").is_not_null() & (pl.col("name") != DROPPED)
+        pl.col("lost").is_not_null() & ~pl.col("name").is_in([DROPPED, LEFT_OUT])
     )
     aside = "set aside"
-    seen = (
-        (number, site, aside, "training", lost.removeprefix(f"{aside}: ")) if name == aside
-        else (number, site, "lost", name, lost.rstrip("."))
-        for number, site, name, lost in told.iter_rows()
-    )  # fmt: skip
-    return _in_words(seen)
+    found: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    for number, site, name, lost in told.sort("round", maintain_order=True).iter_rows():
+        kind, purpose = (aside, "training") if name == aside else ("lost", name)
+        key = (site, kind, lost.removeprefix(f"{aside}: ").rstrip("."))
+        found.setdefault(key, {}).setdefault(purpose, []).append(number)
+    named = {site for site, _, why in found if ECHO not in why} | {line.split(" was ")[0] for line in checked(rounds)}
+    lines = []
+    for (site, kind, why), purposes in found.items():
+        if ECHO not in why or site not in named:
+            when = [n for numbers in purposes.values() for n in numbers]
+            many = f" and {len(purposes) - 1} other questions" if len(purposes) > 1 else ""
+            lines.append(f"{site} was {kind} in {_when(when)}, {next(iter(purposes))}{many}: {why}.")
+    return lines
 
 
 def _in_words(seen: Iterable[tuple[int, str, str, str, str]]) -> list[str]:
@@ -145,8 +153,13 @@ def _in_words(seen: Iterable[tuple[int, str, str, str, str]]) -> list[str]:
         found.setdefault((site, kind, purpose), {}).setdefault(why, []).append(number)
     lines = []
     for (site, kind, purpose), reasons in found.items():
-        when = sorted({n for numbers in reasons.values() for n in numbers})
-        shown = ", ".join(map(str, when[:8])) + (f" and {len(when) - 8} more" if len(when) > 8 else "")
+        when = [n for numbers in reasons.values() for n in numbers]
         why = next(iter(reasons)) + (f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else "")
-        lines.append(f"{site} was {kind} in round{'s' if len(when) > 1 else ''} {shown}, {purpose}: {why}.")
+        lines.append(f"{site} was {kind} in {_when(when)}, {purpose}: {why}.")
     return lines
+
+
+def _when(rounds: Iterable[int]) -> str:
+    when = sorted(set(rounds))
+    more = f" and {len(when) - 8} more" if len(when) > 8 else ""
+    return f"round{'s' if len(when) > 1 else ''} {', '.join(map(str, when[:8]))}{more}"

@@ -21,11 +21,11 @@ import workbench
 from workbench import home
 from workbench.federated import methods, task
 from workbench.federated.messages import Value
-from workbench.federated.robust.updates import Checked, Checks
+from workbench.federated.robust.updates import Checked, Checks, Noted
 from workbench.federated.sites import Inline, Sites
 from workbench.federated.spec import Federation, FederationError
 from workbench.federated.state import State, StateFile, keeper
-from workbench.federated.watched import Watched
+from workbench.federated.watched import LEFT_OUT, Watched
 from workbench.splits import Fold
 from workbench.text import nearest
 
@@ -136,7 +136,27 @@ def train(
     checks = Checks(said=_said(state), most_share=federation.most_share)
     # how few are enough is the method's to say: an ask that everyone may refuse is one too
     sites = Checked(there, checks, least=0, hidden=federation.secure, heard=note)
-    return methods.METHODS[federation.method].fit(sites, settings(federation), state, keeper(file, point, stopped), say)
+    kept, noted = keeper(file, point, stopped), set[Noted]()
+
+    def keep(number: int, arrays: Mapping[str, Any], values: Mapping[str, Value]) -> None:
+        new = set() if note is None else set(_left_out(values)) - noted
+        for left in sorted(new, key=lambda n: n.site):
+            note(left)  # type: ignore[misc]
+        noted.update(new)
+        kept(number, arrays, values)
+
+    return methods.METHODS[federation.method].fit(sites, settings(federation), state, keep, say)
+
+
+def _left_out(values: Mapping[str, Value]) -> list[Noted]:
+    """Sites that speak of other things than most (``exact.harmonise``), of the plan in a state's values."""
+    plan = json.loads(str(values["plan"])) if "plan" in values else {}
+    told = plan.get("refused", {})
+    return [
+        Noted("schema", 0, site, LEFT_OUT, why.removeprefix(f"{site}: ").rstrip("."))
+        for site, why in told.items()
+        if any(d["site"] == site and d["done"] == "refused" for d in plan.get("differences", []))
+    ]
 
 
 def _said(state: State | None) -> dict[str, int]:
