@@ -121,7 +121,7 @@ class _Fit:
 
     def _total(self, stage: str, purpose: str, arrays: Mapping[str, np.ndarray], **values: Any) -> dict[str, Any]:
         plain = {k: float(v) if isinstance(v, np.floating) else v for k, v in values.items()}
-        told = {**self.plan.values(), "noise": self.noise(stage), "honest": self.chosen.honest, **plain}
+        told = {**self.plan.values(), "noise": self.noise(stage), "honest": self.chosen.honest} | plain
         return self.steady.total(Ask(purpose, self.progress.next(), dict(arrays), told))
 
     def _scale(self) -> dict[str, np.ndarray]:
@@ -154,7 +154,7 @@ class _Fit:
         )
 
     def _levels(self) -> dict[str, np.ndarray]:
-        """A first level (t,), the number of rows (t,) of each treatment, 0 where there is none, and their mean (1,)."""
+        """A first level (t,) and the number of rows (t,) of each treatment, 0 where there is none."""
         c, t = self.chosen, len(self.plan.treatments)
         long = c.clip * np.sqrt(t)
         arrays = {"shift": np.full(t, c.response_centre), "scale": np.full(t, c.response_spread)}
@@ -167,8 +167,7 @@ class _Fit:
             raise PrivacyError(self._too_small("no treatment has more rows than noise"))
         level, n = np.zeros(t), count[there]
         level[there] = c.response_centre + c.response_spread * shrinkage.drawn(told["first"][there] / n, of_first / n)
-        typical = max(float(told["count"].mean()), 1.0)  # of all: those above the noise are so by chance too
-        return {"level": level, "count": count, "typical": np.array([typical])}
+        return {"level": level, "count": count}
 
     def _axes(self, scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Private axes (f, k) along which the spread is 1, their centre (k,), share of a row's squared length (k,)."""
@@ -193,41 +192,44 @@ class _Fit:
         """Solution (k + 1, t) in the coordinates of the axes, levels last."""
         from workbench.federated.asked import private_cross as asked
 
-        c, count, typical = self.chosen, levels["count"], float(levels["typical"][0])
-        k, t = len(axes["centre"]), len(count)
+        c, there = self.chosen, levels["count"] > 0
+        n, first = levels["count"][there], levels["level"][there]
+        k, t, typical, most = len(axes["centre"]), len(n), float(n.mean()), float(n.max())
         long, wide = c.clip * np.sqrt(k), c.clip * np.sqrt(t)
-        arrays = {**self.shared, "axes": axes["axes"], "centre": axes["centre"], "shift": levels["level"],
-                  "scale": np.full(t, c.residual_spread)}  # fmt: skip
-        noise, there = self.noise("cross") * self.times, count > 0
+        noise = self.noise("cross") * self.times
         parts = shrinkage.divided(noise * wide / typical, noise * long * wide / typical, k, t, asked.FIRST)
         if parts.lost > MOST:  # known before it is asked for: what is left of the budget stays unspent
             raise PrivacyError(self._too_small(
                 f"noise would cost {parts.lost:.2g} of the variance of responses ({MOST} at most), about as much as "
                 "a few directions of the features tell"
             ))  # fmt: skip
+        arrays = {**self.shared, "axes": axes["axes"], "centre": axes["centre"], "shift": first,
+                  "scale": np.full(t, c.residual_spread)}  # fmt: skip
         told = self._total("cross", "private_cross", arrays, clip=long, clip_responses=wide,
-                           share_responses=parts.levels)  # fmt: skip
-        n = np.where(there, count, 1.0)
-        mean = np.where(there, told["responses"] / n, 0.0)
-        most = float(n.max())
+                           share_responses=parts.levels, treatments=self._named(there))  # fmt: skip
+        mean, lengths = told["responses"] / n, axes["share"][:, None] * n
         off = shrinkage.drawn(told["first"] / most, noise * long / np.sqrt(asked.FIRST) / most, 0.0)
         products = told["products"] - np.outer(off, mean * n)
-        slope, lengths = np.zeros((k, t)), axes["share"][:, None] * n
-        slope[:, there] = shrinkage.slopes(products[:, there], noise * long * wide / np.sqrt(parts.products), n[there])
+        slope = shrinkage.slopes(products, noise * long * wide / np.sqrt(parts.products), n)
         slope = slope * lengths / (lengths + c.penalty) * c.residual_spread
-        shift = np.zeros(t)
-        shift[there] = shrinkage.drawn(mean[there], noise * wide / np.sqrt(parts.levels) / n[there], 0.0)
-        level = levels["level"] + shift * c.residual_spread - (axes["centre"] + off) @ slope
-        free = 1 + (lengths / (lengths + c.penalty)).sum(0)[there].mean()  # degrees of freedom of a treatment's fit
-        flatters = np.sqrt((n[there].mean() + free) / max(n[there].mean() - free, 1.0))
-        return {"solution": np.vstack([slope, level]), "there": there, "flatters": np.array([flatters])}
+        shift = shrinkage.drawn(mean, noise * wide / np.sqrt(parts.levels) / n, 0.0) * c.residual_spread
+        solution = np.zeros((k + 1, len(there)))
+        solution[:, there] = np.vstack([slope, first + shift - (axes["centre"] + off) @ slope])
+        free = 1 + (lengths / (lengths + c.penalty)).sum(0).mean()  # degrees of freedom of a treatment's fit
+        flatters = np.sqrt((typical + free) / max(typical - free, 1.0))
+        return {"solution": solution, "there": there, "flatters": np.array([flatters])}
+
+    def _named(self, there: np.ndarray) -> list[str]:
+        """Treatments that have rows: what nobody measured would only widen the clip."""
+        return [name for name, known in zip(self.plan.treatments, there, strict=True) if known]
 
     def _width(self, axes: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One half-width for all treatments: the least edge beyond which lies no more than the share it may."""
         spread = self.chosen.residual_spread
         edges = np.concatenate([[0.0], np.geomspace(0.3, FAR, BINS - 1)]) * spread
-        arrays = {**self.shared, "axes": axes["axes"], "solution": found["solution"], "edges": edges}
-        shares = self._total("errors", "private_errors", arrays)["shares"]
+        there = found["there"].astype(bool)
+        arrays = {**self.shared, "axes": axes["axes"], "solution": found["solution"][:, there], "edges": edges}
+        shares = self._total("errors", "private_errors", arrays, treatments=self._named(there))["shares"]
         noise = self.noise("errors") * self.times
         beyond = np.cumsum(shares[::-1])[::-1] + SIGMAS * noise * np.sqrt(np.arange(BINS, 0, -1))
         enough = np.flatnonzero(beyond <= (1 - LEVEL) * shares.sum())
