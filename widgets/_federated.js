@@ -96,7 +96,8 @@ export function figures({ header, columns: c }) {
     if (c.site[i] < 0) own.add(c.name[i]);
   }
   const all = header.names.map((name, index) => ({ name, index, unit: header.units[index] })).filter((f) => seen.get(f.index)?.size > 1);
-  return [...all.filter((f) => own.has(f.index)), ...all.filter((f) => !own.has(f.index))];
+  const rank = (f) => (own.has(f.index) ? 0 : 2) + (/RMSE|loss/.test(f.name) ? 0 : 1); // what training is after comes before its means
+  return all.sort((a, b) => rank(a) - rank(b));
 }
 
 /** Lines of one figure: [{site, x, y}] by round; the federation's own is called "" and comes first. */
@@ -139,7 +140,7 @@ export function progress({ header, columns: c }) {
 export function said(p, ended = false) {
   if (p.round < 0) return "No round has ended yet.";
   const here = p.sites.filter((s) => !s.gone), gone = p.sites.filter((s) => s.gone);
-  const sent = Number.isFinite(p.bytes) ? ` ${size(p.bytes)} left the sites${ended ? "" : " so far"}.` : p.sites.length ? " Bytes not measured." : ` What was sent, and who was missing, ${ended ? "was not recorded" : "is told when a fold has ended"}.`;
+  const sent = Number.isFinite(p.bytes) ? ` ${size(p.bytes)} left the sites${ended ? "" : " so far"}.` : p.sites.length ? " Bytes not measured." : " What was sent, and who was missing, is recorded when a fold ends.";
   const missing = gone.length ? ` Without ${gone.map((s) => `${s.site} (${s.lost.get(p.round)})`).join("; ")}.` : "";
   const few = p.sites.length ? `, ${here.length} of ${p.sites.length} sites` : "";
   const counted = p.own >= 0 && p.steps && p.own !== p.round ? `After ${p.steps} asks` : `After round ${p.round}`; // figures count rounds of training

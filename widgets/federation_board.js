@@ -216,7 +216,7 @@ function render({ model, el }) {
     faults.replaceChildren(...faultNodes(rounds.header.incidents));
     left.replaceChildren(...askedNodes(rounds.header.asked));
     const p = progress(rounds), known = figures(rounds);
-    state.textContent = said(p, Boolean(value));
+    state.textContent = said(p, Boolean(value?.verdicts.length));
     if (!known.some((f) => String(f.index) === figure)) figure = known.length ? String(known[0].index) : null;
     shown.select.replaceChildren(...known.map((f) => h("option", { value: String(f.index), text: f.unit ? `${f.name}, ${f.unit}` : f.name })));
     if (figure !== null) shown.select.value = figure;

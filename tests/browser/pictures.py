@@ -1,18 +1,22 @@
 """The README's pictures, taken from the study and the newest run that this checkout's home holds. Run it by name:
 
 SCREENSHOTS=notebooks/pictures .venv/bin/pytest tests/browser/pictures.py
+
+PICTURED_HOME names another home.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = ROOT / ".workbench"
+HOME = Path(os.environ.get("PICTURED_HOME") or ROOT / ".workbench")
 EXPERIMENT = "response_gdsc2_unseen-subject"
+FEDERATION = "federation_gdsc2_tissue"
 pytestmark = pytest.mark.skipif(not (HOME / "mlflow.db").is_file(), reason="no runs yet: make demo")
 
 
@@ -66,3 +70,24 @@ def test_mlflow(page: Any, launch: Any, picture: Any, monkeypatch: pytest.Monkey
     page.goto(runs.find(EXPERIMENT).ui_url(f"http://127.0.0.1:{port}"))
     page.wait_for_timeout(8000)
     picture(page, "mlflow")
+
+
+def test_federation(page: Any, launch: Any, picture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_HOME", str(HOME))
+    from tests.browser.conftest import free_port
+    from widgets.dashboards import serving
+    from widgets.dashboards.federation import Store
+
+    known = Store().history().filter(status="FINISHED")
+    wanted = known.filter(experiment=FEDERATION)
+    if known.is_empty():
+        pytest.skip(f"no federation yet: workbench federate simulate experiments/federations/{FEDERATION}.toml")
+    port = free_port()
+    command, env = serving(port)
+    launch(command, f"http://127.0.0.1:{port}/federation", env={**env, "WORKBENCH_HOME": str(HOME)})
+    page.set_viewport_size({"width": 1280, "height": 2600})
+    page.goto(f"http://127.0.0.1:{port}/federation?run={(wanted if wanted.height else known)['run_id'][0]}")
+    board = page.locator(".wb-fed")
+    board.get_by_role("region", name="What each site gives").wait_for(timeout=90_000)
+    board.evaluate("(e) => [...e.querySelectorAll(':scope > section')].slice(3).forEach((s) => s.remove())")
+    picture(board, "federation")

@@ -90,7 +90,11 @@ def test_the_address_names_the_run_or_what_is_wrong_with_it(opened: Callable[...
 
 def test_an_empty_and_a_broken_store_say_so_and_names_are_text(opened: Callable[..., FederationPage]) -> None:
     empty = opened(Store(history().clear()))
-    assert "No federation yet" in said(empty) and not empty._above.visible
+    assert "No federation yet" in said(empty) and not empty._picker.visible
+    assert empty._above.visible and empty._again.visible, "it says to look again"
+    empty.store.runs = history()
+    empty.refresh()
+    assert empty._picker.visible and empty.run is not None and "No federation yet" not in said(empty)
     broken = opened(Store(OSError("the file is no database")))
     assert "The runs cannot be listed: OSError: the file is no database" in said(broken)
     store = Store(hostile=HOSTILE)

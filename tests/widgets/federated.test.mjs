@@ -60,6 +60,8 @@ test("lines by site, the federation's own first, folds as their mean", () => {
   assert.deepEqual(figures(frame), [{ name: "loss", index: 1, unit: "" }]);
   const once = { header: { names: ["count", "loss", "total"], units: ["", "", ""] }, columns: { round: [0, 0, 0, 1, 0, 1], site: [0, 1, 0, 0, -1, -1], name: [0, 0, 1, 1, 2, 2], value: [5, 5, 2, 1, 3, 2] } };
   assert.deepEqual(figures(once).map((f) => f.name), ["total", "loss"]); // one round is no curve; the federation's own come first
+  const both = { header: { names: ["residual", "training RMSE"], units: ["", ""] }, columns: { round: [0, 1, 0, 1], site: [-1, -1, -1, -1], name: [0, 0, 1, 1], value: [1, 0, 3, 2] } };
+  assert.deepEqual(figures(both).map((f) => f.name), ["training RMSE", "residual"]);
   assert.deepEqual(lines(frame, 1), [{ site: "", index: -1, x: [0, 1], y: [5, 0.5] }, { site: "a", index: 0, x: [0, 1], y: [3, 1] }, { site: "b", index: 1, x: [0], y: [3] }]);
 });
 
@@ -69,6 +71,6 @@ test("how far it is, who is lost and why, and what was sent", () => {
   assert.deepEqual(p.sites.map((s) => [s.site, s.rounds.size, s.bytes, s.gone]), [["a", 2, 150, false], ["b", 1, 200, true]]);
   assert.equal(said(p), "After round 1, 1 of 2 sites. 350 B left the sites so far. Without b (sent NaN).");
   assert.match(said(p, true), /350 B left the sites\. /);
-  assert.match(said({ ...p, own: 8, round: 38, steps: 39, sites: [], bytes: NaN }), /^After 39 asks\. What was sent, and who was missing, is told when a fold has ended\.$/);
+  assert.match(said({ ...p, own: 8, round: 38, steps: 39, sites: [], bytes: NaN }), /^After 39 asks\. What was sent, and who was missing, is recorded when a fold ends\.$/);
   assert.equal(said(progress({ header: { sites: [], reasons: [] }, columns: { round: [], site: [], name: [], lost: [], value: [], seconds: [], bytes: [] } })), "No round has ended yet.");
 });

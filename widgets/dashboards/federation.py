@@ -149,7 +149,9 @@ class FederationPage(pn.viewable.Viewer):
             self._state.object = problem(f"The runs cannot be listed: {job.error}")
             return
         self.runs = job.result
-        self._above.visible = not self.runs.is_empty()
+        self._above.visible = True
+        for control in (self._picker, self._correlation, self._error):  # without runs one can look again, and no more
+            control.visible = not self.runs.is_empty()
         if self.runs.is_empty():
             self._state.object = nothing_yet()
             return
