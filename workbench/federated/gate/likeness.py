@@ -30,7 +30,8 @@ COLUMNS = 10  # that a likeness must rest on: two lines that share three rare mu
 COPY = 0.9999  # likeness that is a copy however few columns carry it: honest mixtures of rows stay below
 FREE = 5.0  # columns, less those that follow from their neighbours, below which no likeness is more than chance
 APART = 0.80  # likeness that must stand without the strongest directions, where rows amount to few columns
-SELDOM = 1e-4  # how often chance alone may give that, for a pair that is alike with them
+LIKELY, HALF = 1e-2, 0.5  # where chance gives the first likeness less often, half will do
+SELDOM = 1.3e-5  # how often chance may give both, for a pair: 0.8 where the rest amounts to 26 columns
 LITTLE = 1e-3  # of a row of length one that is too little to compare
 ROUNDING = 3e-5  # share of a slice's norm below which what is left of it is rounding
 LONG = 2048  # columns from which rows are looked for by Fourier transforms
@@ -112,8 +113,7 @@ def _pairs(slices: np.ndarray, form: Form, compared: int) -> tuple[np.ndarray, n
     real = (free >= FREE) & (r >= least)
     strong = r >= few
     if len(form.main) and (unsure := np.flatnonzero(real & ~strong)).size:
-        bar = max(APART, float(np.sqrt(1.0 - SELDOM ** (2.0 / (form.rest - 4.0)))))  # as in ``threshold``
-        strong[unsure] = apart(left[i[unsure]], form.rows[j[unsure]], form.main) >= bar
+        strong[unsure] = apart(left[i[unsure]], form.rows[j[unsure]], form.main) >= _bar(r[unsure], form)
     return there[i], r, real & strong
 
 
@@ -125,6 +125,16 @@ def threshold(width: float, compared: int) -> float:
     """
     tail = (CHANCE / max(compared, 1)) ** (2.0 / max(width - 4.0, 1.0))
     return max(ALIKE, float(np.sqrt(max(1.0 - tail, 0.0))))
+
+
+def _bar(r: np.ndarray, form: Form) -> np.ndarray:
+    """Likeness that pairs as like as ``r`` (m,) need apart from the main directions: both together SELDOM by chance.
+
+    As in ``threshold``, P(|r| > t) <= (1 - t^2)^((n - 4) / 2) of n columns; at least APART where the first is likely.
+    """
+    chance = np.maximum(1.0 - r.astype(np.float64) ** 2, 1e-12) ** (max(form.free - 4.0, 0.0) / 2.0)
+    both = np.sqrt(1.0 - np.minimum(SELDOM / chance, 1.0) ** (2.0 / (form.rest - 4.0)))
+    return np.maximum(both, np.where(chance > LIKELY, APART, HALF))
 
 
 def apart(a: np.ndarray, b: np.ndarray, main: np.ndarray) -> np.ndarray:
