@@ -47,7 +47,7 @@ export function attackNodes(value) {
 
 export function overallNodes(rows) {
   const num = (x) => (x === null ? NaN : x), ends = (name, gain) => (name === null ? "\u2013" : `${name} ${signed(num(gain))}`);
-  const lines = rows.map((o) => [named(o.metric), cell(`${signed(num(o.gain))} (${within(num(o.low), num(o.high), signed)})`, true), cell(o.by_rows === null ? UNKNOWN : signed(o.by_rows), true), cell(ends(o.best_site, o.best)), cell(ends(o.worst_site, o.worst)), cell(fixed(num(o.gap_alone)), true), cell(fixed(num(o.gap)), true)]);
+  const lines = rows.map((o) => [named(o.metric), cell(`${signed(num(o.gain))} (${within(num(o.low), num(o.high), signed)})`, true), cell(o.by_rows === null ? UNKNOWN : signed(o.by_rows), true), h("td", { text: ends(o.best_site, o.best) }), h("td", { text: ends(o.worst_site, o.worst) }), cell(fixed(num(o.gap_alone)), true), cell(fixed(num(o.gap)), true)]);
   return tabled("What the federation gains, and how evenly (positive is good)", ["Metric", ">Mean gain over sites", ">By training rows", "Gains most", "Gains least", ">Best to worst site, alone", ">Best to worst site, joined"], lines);
 }
 
