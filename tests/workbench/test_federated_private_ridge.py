@@ -277,6 +277,21 @@ def test_a_killed_server_goes_on_without_paying_twice(fold: Fold) -> None:
     assert np.array_equal(on.weights_, again.weights_)
 
 
+def test_treatments_of_the_catalogue_that_nobody_measured_are_left_out_of_the_dear_stages(fold: Fold) -> None:
+    measured, asked = toy.TREATMENTS[::2], {}
+
+    class Noted(Inline):
+        def total(self, ask: Ask, least: int = 1) -> tuple:
+            asked[ask.purpose] = ask.values["treatments"]
+            return super().total(ask, least)
+
+    some = replace(fold, train=fold.train.filter(pl.col("treatment").is_in(measured)))
+    model = ridge.fit(Noted(sites(some)), {"epsilon": HUGE, "sketch": 40})
+    assert model.treatments_ == measured and asked["private_moments"] == toy.TREATMENTS
+    assert asked["private_cross"] == asked["private_errors"] == measured
+    assert model.weights_.shape == (toy.GENES, len(measured)) and np.isfinite(model.offset_).all()
+
+
 def test_a_file_names_the_method_and_its_settings_are_read_strictly() -> None:
     told = {"name": "private", "study": "synthetic", "endpoint": "ln_ic50", "split": "unseen subject",
             "predictors": ["ridge"]}  # fmt: skip
