@@ -8,8 +8,9 @@ spell a row, and all this once more for what changed against the arrays that wer
 What it cannot find: code that means to smuggle can encrypt a row, and encrypted bytes look like the last digits of any
 honest number. It can add a row so faintly, or spread it over so many rounds, that it drowns. Sums of two persons' rows
 are not rows. Where a few factors make up the rows, what is a person's own is small, and noise of a fifth of every
-feature's spread hides it (half of such rows pass); a person's factors alone are like any mixture of persons. Against those stand the list of purposes a site allows, whose code can be read, the bytes a round may
-have, the book and secure sums; not this check.
+feature's spread hides it (half of such rows pass); a person's factors alone are like any mixture of persons. Against
+those stand the list of purposes a site allows, whose code can be read, the bytes a round may have, the book and secure
+sums; not this check.
 """
 
 from __future__ import annotations
