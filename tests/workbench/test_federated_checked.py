@@ -215,11 +215,16 @@ def test_a_site_that_never_said_its_rows_takes_no_share(reference: Any) -> None:
 
 @pytest.mark.parametrize("predictor", ["ridge", pytest.param("drug_response", marks=pytest.mark.slow)])
 def test_a_site_masks_nothing_that_is_not_finite_and_is_named(predictor: str) -> None:
-    """The site itself refuses, so it can be named although its part is hidden; the sum of the others is exact."""
+    """The site itself refuses, so it can be named although its part is hidden; what moves goes on without it."""
     pytest.importorskip("Crypto")
     plan = federation(predictor, secure=True, least=3)
     array = {"ridge": "gram", "drug_response": "learnt"}[predictor]
-    model, watched = trained(plan, bad(plan, spoilt(STARTS[predictor], **{array: lambda a: np.nan * a})))
+    there = bad(plan, spoilt(STARTS[predictor], **{array: lambda a: np.nan * a}))
+    if predictor == "ridge":  # begun anew without it, the sums would differ by one site: the others refuse to sign that
+        with pytest.raises(TooFewSites, match=f"site 3: masked: .*array {array!r} has values that are not finite"):
+            trained(plan, there)
+        return
+    model, watched = trained(plan, there)
     lost = [(site, why) for e in watched.exchanges for site, why in e.lost.items()]
     assert {site for site, _ in lost} == {"site 3"}
     assert f"array {array!r} has values that are not finite" in lost[0][1]
