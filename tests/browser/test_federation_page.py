@@ -161,6 +161,10 @@ def test_names_are_shown_as_typed_also_on_a_narrow_screen(page: Any, served: str
     board.get_by_role("region", name="What each site gives").get_by_role("rowheader", name=HOSTILE).wait_for()
     board.get_by_role("region", name="Attacks").get_by_role("cell", name=HOSTILE).wait_for()
     board.locator(".legend", has_text=HOSTILE).first.wait_for()
+    cell = board.get_by_role("region", name="What each site gives").get_by_role("cell").nth(1)
+    assert cell.evaluate("(e) => getComputedStyle(e, '::before').content").startswith('"Training rows'), (
+        "rows are stacked"
+    )
     unharmed(page)
     picture(page, "federation_narrow")
     wide = board.evaluate("(e) => e.scrollWidth - e.clientWidth")

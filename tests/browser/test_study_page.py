@@ -197,6 +197,19 @@ def test_names_are_shown_as_typed_in_every_tab(page: Any, served: str) -> None:
     unharmed(page)
 
 
+def test_a_phone_shows_who_is_who_and_cuts_no_button_off(page: Any, served: str) -> None:
+    page.set_viewport_size({"width": 400, "height": 1400})
+    page.goto(f"{served}?study=everything")
+    board = page.locator(".wb-study")
+    name = board.locator(".row .c-name").first
+    name.wait_for()
+    assert name.evaluate("(e) => e.getBoundingClientRect().width") > 80
+    inside = "(e) => e.getBoundingClientRect().right <= e.closest('.wb-study').getBoundingClientRect().right"
+    assert all(b.evaluate(inside) for b in board.locator(".ask button").all())
+    picker = page.get_by_label("Study", exact=True).first.bounding_box()
+    assert picker["width"] > 180, "the button beside it goes below"
+
+
 def test_the_same_object_is_shown_in_a_notebook(
     page: Any, lab: Any, picture: Callable[..., None], _module_home: Path
 ) -> None:
