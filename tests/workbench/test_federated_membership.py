@@ -132,6 +132,10 @@ def test_persons_without_a_value_are_left_out_and_tables_that_do_not_fit_refused
         membership.loss(np.full((2, 3), np.nan))
     with pytest.raises(ValueError, match="do not fit"):
         membership.attack(np.zeros((3, 2)), np.zeros(4, bool))
+    with pytest.raises(ValueError, match="no person in common"):
+        membership.Shadows(np.zeros((1, 0, 2)), np.zeros((1, 0), dtype=bool))
+    with pytest.raises(ValueError, match="of 1 models some person is in or out of 0 only"):
+        membership.Shadows(np.zeros((1, 2, 2)), np.array([[1, 0]], dtype=bool))
     with pytest.raises(ValueError, match="at least two of them"):
         membership.Shadows(np.zeros((3, 2, 2)), np.array([[1, 0], [1, 0], [1, 1]], dtype=bool))
 

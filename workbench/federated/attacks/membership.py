@@ -56,9 +56,15 @@ class Shadows:
                 f"shadows: errors (models, persons, treatments) and seen (models, persons) do not fit: "
                 f"{self.errors.shape}, {self.seen.shape}."
             )
-        few = min(*self.seen.sum(0), *(~self.seen).sum(0), len(self.seen))
+        models, persons = self.seen.shape
+        if not persons:
+            raise ValueError("shadows: they have no person in common that they answer for; nothing can be attacked.")
+        few = min(int(self.seen.sum(0).min()), int((~self.seen).sum(0).min()))
         if few < 2:
-            raise ValueError("shadows: every person has to be in at least two of them, and out of at least two.")
+            raise ValueError(
+                f"shadows: every person has to be in at least two of them, and out of at least two; of {models} models "
+                f"some person is in or out of {few} only. Train more."
+            )
 
 
 def loss(errors: np.ndarray) -> np.ndarray:
