@@ -161,13 +161,16 @@ def test_one_site_with_a_kept_optimiser_is_plain_training(fold: Fold) -> None:
     assert np.abs(fresh - weights(plain)["hidden.weight"]).max() > 1e-3  # an optimiser begun anew is another training
 
 
-@pytest.mark.parametrize("steps", [7, 36])
+@pytest.mark.parametrize("steps", [7, 10, 36])
 def test_the_schedule_is_torchs_one_cycle(steps: int) -> None:
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], 1.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=steps, pct_start=0.1)
+    warm = 0.1 if steps != 10 else 0.1 - 1e-9  # torch divides by a warm-up of no steps
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=steps, pct_start=warm)
     for step in range(steps):
         group = optimizer.param_groups[0]
-        assert one_cycle(step, steps) == pytest.approx((group["lr"], group["betas"][0]), abs=1e-12)
+        assert one_cycle(step, steps) == pytest.approx(
+            (group["lr"], group["betas"][0]), abs=1e-12 if steps != 10 else 1e-8
+        )
         optimizer.step()
         if step < steps - 1:
             schedule.step()

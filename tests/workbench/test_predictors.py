@@ -417,6 +417,15 @@ def test_a_modality_that_never_varies_does_no_harm(name: str) -> None:
     assert spoken.height and spoken["predicted"].is_finite().all()
 
 
+@pytest.mark.parametrize("epochs", [9, 10, 11])
+def test_a_training_of_about_ten_steps_has_a_schedule(clean: Study, epochs: int) -> None:
+    """One batch an epoch; of ten steps a warm-up of a tenth is none, by which the schedule would divide."""
+    answer = trained("drug_response", fold_of(clean, "unseen subject"), epochs=epochs, subjects=64).predict(
+        clean, fold_of(clean, "unseen subject").test
+    )
+    assert answer["predicted"].is_finite().all()
+
+
 def test_an_ensemble_of_one_is_refused() -> None:
     """Member e does not learn from part e: alone it would learn from nothing, and have no spread."""
     with pytest.raises(ValueError, match=r"members should be at least 2; found 1"):

@@ -188,7 +188,8 @@ class DrugResponse(lightning.LightningModule):
         p = self.params
         optimizer = torch.optim.AdamW(self.parameters(), p["learning_rate"], weight_decay=p["weight_decay"], fused=True)
         steps = max(int(self.trainer.estimated_stepping_batches), 2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, p["learning_rate"], total_steps=steps, pct_start=0.1)
+        warm = 0.1 if steps != 10 else 0.1 - 1e-9  # of ten steps the warm-up is none, and torch would divide by it
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, p["learning_rate"], total_steps=steps, pct_start=warm)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # ---- after training -------------------------------------------------------------------------------------------
