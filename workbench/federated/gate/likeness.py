@@ -9,7 +9,7 @@ without the few columns that contribute most: a single outlier in both is no row
 few: copy numbers stand in long stretches of the same value, and so does many a table of sums (line after line, each of
 its own size); two that make one step at the same place are as like as two rows, and tell nothing. And rows of few
 factors, as principal scores are, amount to few columns: any mixture of them is like one of them by chance. There the
-likeness must be nearly whole, or stand in what is left of both without those factors.
+likeness must be nearly whole, or stand in what is left of both without those factors, beyond what chance gives there.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ PAIRS = 1 << 15  # likenesses looked at closely at once
 COLUMNS = 10  # that a likeness must rest on: two lines that share three rare mutations are no copies
 COPY = 0.9999  # likeness that is a copy however few columns carry it: honest mixtures of rows stay below
 FREE = 5.0  # columns, less those that follow from their neighbours, below which no likeness is more than chance
-APART = 0.80  # likeness that must stand without the strongest directions, where rows amount to few columns
-LIKELY, HALF = 1e-2, 0.5  # where chance gives the first likeness less often, half will do
-SELDOM = 1.3e-5  # how often chance may give both, for a pair: 0.8 where the rest amounts to 26 columns
+APART = 0.80  # likeness that must stand, at least, without the strongest directions of rows that amount to few columns
 LITTLE = 1e-3  # of a row of length one that is too little to compare
 ROUNDING = 3e-5  # share of a slice's norm below which what is left of it is rounding
 LONG = 2048  # columns from which rows are looked for by Fourier transforms
@@ -112,29 +110,24 @@ def _pairs(slices: np.ndarray, form: Form, compared: int) -> tuple[np.ndarray, n
     least = np.array([threshold(n, compared) for n in free], dtype=r.dtype)
     real = (free >= FREE) & (r >= least)
     strong = r >= few
+    whole = max(chance(form.rest, compared), APART)
     if len(form.main) and (unsure := np.flatnonzero(real & ~strong)).size:
-        strong[unsure] = apart(left[i[unsure]], form.rows[j[unsure]], form.main) >= _bar(r[unsure], form)
+        strong[unsure] = apart(left[i[unsure]], form.rows[j[unsure]], form.main) >= whole
     return there[i], r, real & strong
 
 
 def threshold(width: float, compared: int) -> float:
-    """Correlation from which a likeness counts: 0.95, or more where chance alone would give that.
+    """Correlation from which a likeness counts: 0.95, or more where chance alone would give that."""
+    return max(ALIKE, chance(width, compared))
 
-    Of ``compared`` pairs of independent normal rows of ``width`` columns less than one in 1/CHANCE messages has a pair
-    above it: P(|r| > t) <= (1 - t^2)^((width - 4) / 2).
+
+def chance(width: float, compared: int) -> float:
+    """Correlation that chance gives less than one of 1/CHANCE messages.
+
+    Of ``compared`` pairs of independent normal rows of ``width`` columns: P(|r| > t) <= (1 - t^2)^((width - 4) / 2).
     """
     tail = (CHANCE / max(compared, 1)) ** (2.0 / max(width - 4.0, 1.0))
-    return max(ALIKE, float(np.sqrt(max(1.0 - tail, 0.0))))
-
-
-def _bar(r: np.ndarray, form: Form) -> np.ndarray:
-    """Likeness that pairs as like as ``r`` (m,) need apart from the main directions: both together SELDOM by chance.
-
-    As in ``threshold``, P(|r| > t) <= (1 - t^2)^((n - 4) / 2) of n columns; at least APART where the first is likely.
-    """
-    chance = np.maximum(1.0 - r.astype(np.float64) ** 2, 1e-12) ** (max(form.free - 4.0, 0.0) / 2.0)
-    both = np.sqrt(1.0 - np.minimum(SELDOM / chance, 1.0) ** (2.0 / (form.rest - 4.0)))
-    return np.maximum(both, np.where(chance > LIKELY, APART, HALF))
+    return float(np.sqrt(max(1.0 - tail, 0.0)))
 
 
 def apart(a: np.ndarray, b: np.ndarray, main: np.ndarray) -> np.ndarray:
