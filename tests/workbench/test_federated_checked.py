@@ -14,7 +14,7 @@ import pytest
 from tests import toy
 from workbench.federated import sharing, spec, task
 from workbench.federated.asked import Answer
-from workbench.federated.deployment.journal import Journal
+from workbench.federated.journal import Journal
 from workbench.federated.messages import Ask, Gathered, Reply
 from workbench.federated.robust import rules
 from workbench.federated.robust.faults import BackDoored, BadSite, mirrored
@@ -453,11 +453,11 @@ def test_the_run_says_who_was_dropped_when_and_why(monkeypatch: pytest.MonkeyPat
 def test_what_was_noted_outlives_the_server(tmp_path: Path) -> None:
     notes = [Noted("network_round", 4, "b", "dropped", "'share' has NaN (1 of 1)"),
              Noted("network_round", 5, "a", "flagged", "against the others' median (cosine -0.81)")]  # fmt: skip
-    journal = Journal(tmp_path / "rounds.jsonl", "mark", fresh=True)
+    journal = Journal(tmp_path / "rounds.jsonl", "mark", None)
     for note in (notes[0], notes[0], notes[1]):
         journal.add(note)
     watched = Watched(Inline([]))
-    watched.noted += Journal(tmp_path / "rounds.jsonl", "mark", fresh=False).noted
+    Journal(tmp_path / "rounds.jsonl", "mark", (4, {}, {})).watch(watched)
     assert watched.noted == [notes[0], *notes]
     rounds = watched.rounds()
     assert rounds.height == 2 and rounds["lost"].null_count() == 1  # who is flagged took part

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from workbench.federated import journal as _journal
 from workbench.federated import keys, needed, policy
 from workbench.federated.deployment import command as deploy_command
 from workbench.federated.deployment import deploy
-from workbench.federated.deployment import journal as _journal
 from workbench.federated.processes import Processes, Stopped, told_to_end
 from workbench.federated.watched import Exchange
 
@@ -247,19 +247,21 @@ def test_told_to_end_raises_once_and_gives_the_handlers_back():
 
 def test_a_journal_goes_on_after_a_kill_and_begins_anew_for_another_training(tmp_path):
     path = tmp_path / "state" / "rounds.jsonl"
-    first = _journal.Journal(path, "m", fresh=True)
+    first = _journal.Journal(path, "m", None)
     passed = Exchange("moments", 2, 0.25, 80, {"a": 40}, {"a": {"loss": 0.5}}, {"b": "not connected"})
     first.add(passed)
     first.point(2, {"loss": 0.5})
     with path.open("a") as stream:
         stream.write('{"round": 3, "figu')  # torn by a kill
-    second = _journal.Journal(path, "m", fresh=False)
+    second = _journal.Journal(path, "m", (2, {}, {"loss": 0.5}))
     assert second.exchanges == [passed] and second.points == [(2, {"loss": 0.5})]
     second.point(3, {"loss": 0.25})
-    assert _journal.Journal(path, "m", fresh=False).points == [(2, {"loss": 0.5}), (3, {"loss": 0.25})]
-    assert _journal.Journal(path, "other", fresh=False).points == []
-    assert _journal.Journal(path, "m", fresh=False).points == []
-    _journal.Journal(path, "m", fresh=False).drop()
+    last = (4, {}, {"loss": 0.125, "plan": "{}"})  # killed after the state was kept and before the round stood here
+    assert _journal.Journal(path, "m", last).points == [(2, {"loss": 0.5}), (3, {"loss": 0.25}), (4, {"loss": 0.125})]
+    other = _journal.Journal(path, "other", last)
+    assert other.points == [(4, {"loss": 0.125})] and other.exchanges == []
+    assert _journal.Journal(path, "m", None).points == []
+    _journal.Journal(path, "m", None).drop()
     assert not path.exists()
 
 

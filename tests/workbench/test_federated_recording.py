@@ -151,6 +151,9 @@ def test_a_stopped_run_is_killed_and_the_next_goes_on(rounds: spec.Federation) -
     said: list[str] = []
     run = simulate.simulate(rounds, "inline", say=lambda done, what: said.append(what))
     assert run.status == "FINISHED" and any(w.startswith("going on after round 2") for w in said)
+    child = next(c for c in run.children if c.info.run_name == "drug_mean, fold 0")
+    history = runs.store.client().get_metric_history(child.info.run_id, "loss")
+    assert [m.step for m in history] == [1, 2, 3, 4]  # the rounds before the stop are on the curve
     assert sorted(runs.runs()["status"]) == ["FINISHED", "KILLED"]
 
 

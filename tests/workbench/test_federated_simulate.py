@@ -322,18 +322,36 @@ def adding(monkeypatch: pytest.MonkeyPatch) -> spec.Federation:
 
 
 def test_a_stopped_training_goes_on_after_its_last_round(adding: spec.Federation, tmp_path: Path) -> None:
-    whole = simulate.fitted(adding, 0, "inline", folder=tmp_path).predictor
+    uncut = simulate.fitted(adding, 0, "inline", folder=tmp_path)
+    whole = uncut.predictor
     assert DONE == [1, 2, 3, 4, 5] and not list(tmp_path.iterdir())
     DONE.clear()
     heard: list[int] = []
     with pytest.raises(Stopped, match="stopped after round 3"):
         simulate.fitted(adding, 0, "flower", folder=tmp_path, stopped=lambda: len(DONE) == 3,
                         point=lambda k, values: heard.append(k))  # fmt: skip
-    assert [p.suffix for p in tmp_path.iterdir()] == [".safetensors"]
-    said: list[str] = []
-    again = simulate.fitted(adding, 0, "flower", folder=tmp_path, say=lambda f, text: said.append(text)).predictor
-    assert DONE == [1, 2, 3, 4, 5] and heard == [1, 2, 3] and again == whole
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".jsonl", ".safetensors"]
+    said, told = list[str](), list[tuple[int, dict[str, Any]]]()
+    again = simulate.fitted(adding, 0, "flower", folder=tmp_path, say=lambda f, text: said.append(text),
+                            point=lambda k, values: told.append((k, dict(values))))  # fmt: skip
+    assert DONE == [1, 2, 3, 4, 5] and heard == [1, 2, 3] and again.predictor == whole
     assert said == ["going on after round 3"] and not list(tmp_path.iterdir())
+    # what passed before the stop counts: rounds, figures and bytes are those of a training that nobody stopped
+    passed = [[(e.purpose, e.round, e.nbytes) for e in f.watched.exchanges] for f in (uncut, again)]
+    assert passed[0] == passed[1] and len(passed[0]) == 5
+    assert [k for k, _ in told] == [1, 2, 3, 4, 5] and told[-1][1] == {"total": whole}
+
+
+def test_a_training_that_fails_before_its_first_round_leaves_no_file(
+    adding: spec.Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("all sites gone")
+
+    monkeypatch.setitem(methods.METHODS, "means", methods.Method(("drug_mean",), broken))
+    with pytest.raises(RuntimeError, match="all sites gone"):
+        simulate.fitted(adding, 0, "inline", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_trainings_state_is_left_alone(adding: spec.Federation, tmp_path: Path) -> None:

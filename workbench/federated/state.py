@@ -85,6 +85,11 @@ class StateFile:
         self.path.unlink(missing_ok=True)
 
 
+def figures(values: Mapping[str, Value]) -> dict[str, float]:
+    """The numbers among a state's values: what can be drawn as a curve."""
+    return {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
+
+
 def keeper(
     file: StateFile | None,
     heard: Callable[[int, Mapping[str, Value]], None] | None = None,

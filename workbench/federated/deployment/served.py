@@ -12,14 +12,14 @@ import numpy as np
 import polars as pl
 
 from workbench import runs, tables
-from workbench.federated.deployment.journal import Journal
+from workbench.federated.journal import Journal
 from workbench.federated.keys import Allowed
 from workbench.federated.output import TimeLeft
 from workbench.federated.robust.updates import Noted
 from workbench.federated.simulation import simulate
 from workbench.federated.sites import Sites
 from workbench.federated.spec import Federation
-from workbench.federated.state import StateFile
+from workbench.federated.state import StateFile, figures
 from workbench.federated.watched import Exchange, Watched
 
 HEAD = "ledger head of"  # tag of the run: what each site's book must contain from now on
@@ -41,9 +41,7 @@ def record(
     plan, name, mark = federation.experiment, federation.predictor, _mark(federation, allowed)
     state = StateFile(folder / "state.safetensors", mark)
     last = state.load()
-    journal = Journal(folder / "rounds.jsonl", mark, fresh=last is None)
-    if last is not None and last[0] not in {step for step, _ in journal.points}:  # killed between state and journal
-        journal.points.append((last[0], _figures(last[2])))
+    journal = Journal(folder / "rounds.jsonl", mark, last)
     if last is not None:
         say(f"going on after round {last[0]}.")
     told = plan.flat() | {"federation": federation.plain()["federation"], "allowed": [a.name for a in allowed]}
@@ -62,15 +60,13 @@ def record(
                 )
 
             watched = Watched(sites, heard)
-            watched.exchanges += journal.exchanges
-            watched.noted += journal.noted
+            journal.watch(watched)
             for step, values in journal.points:
                 child.metrics(values, step)
 
             def point(step: int, values: Mapping[str, Any]) -> None:
-                figures = _figures(values)
-                journal.point(step, figures)
-                child.metrics(figures, step)
+                journal.point(step, found := figures(values))
+                child.metrics(found, step)
                 say(f"round {step} is kept.")
 
             left = TimeLeft()
@@ -100,10 +96,6 @@ def _mark(federation: Federation, allowed: Sequence[Allowed]) -> str:
     """SHA-256 of what a state depends on: what is trained, by whom, and the code."""
     told = [federation.plain(), sorted(a.fingerprint for a in allowed), simulate.code()]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _figures(values: Mapping[str, Any]) -> dict[str, float]:
-    return {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
 
 
 def _said(e: Exchange) -> str:

@@ -16,6 +16,7 @@ from workbench import predict, predictors, runs, score, tables
 from workbench.federated import task
 from workbench.federated.messages import Value
 from workbench.federated.spec import PRETRAINED, Federation
+from workbench.federated.state import figures
 from workbench.federated.watched import checked
 from workbench.federated.worth import arms, encoders
 from workbench.study import Study, find
@@ -77,8 +78,8 @@ def _fold(
         told_by_round: list[tuple[int, str, float]] = []
 
         def point(step: int, values: Mapping[str, Value]) -> None:
-            told_by_round.extend((step, name, value) for name, value in _figures(values).items())
-            child.metrics(_figures(values), step)
+            told_by_round.extend((step, name, value) for name, value in figures(values).items())
+            child.metrics(figures(values), step)
 
         heard = say
         if say is not None and federation.arms:  # what is trained beside it takes as long
@@ -251,10 +252,6 @@ def headline(metrics: pl.DataFrame) -> dict[str, float]:
     """{metric: value over all folds} of the one predictor in ``metrics``."""
     whole = metrics.filter((pl.col("fold") == "all") & pl.col("value").is_not_null())
     return dict(whole.select("metric", "value").iter_rows())
-
-
-def _figures(values: Mapping[str, Value]) -> dict[str, float]:
-    return {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
 
 
 def _share(say: Say, at: int, many: int) -> Say:

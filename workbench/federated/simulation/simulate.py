@@ -20,11 +20,12 @@ from typing import Any
 import workbench
 from workbench import home
 from workbench.federated import methods, task
+from workbench.federated.journal import Journal
 from workbench.federated.messages import Value
 from workbench.federated.robust.updates import Checked, Checks, Noted
 from workbench.federated.sites import Inline, Sites
 from workbench.federated.spec import Federation, FederationError
-from workbench.federated.state import State, StateFile, keeper
+from workbench.federated.state import State, StateFile, figures, keeper
 from workbench.federated.watched import LEFT_OUT, Watched
 from workbench.splits import Fold
 from workbench.text import nearest
@@ -98,12 +99,30 @@ def fitted(
     """
     fold, dealt = task.opened(federation, number)
     file = StateFile(place(federation, number, folder), mark(federation, number))
-    if file.load() is None:  # a training begun anew has told nobody anything yet
+    last = file.load()
+    if last is None:  # a training begun anew has told nobody anything yet
         _forget_budgets(federation, number)
-    with sites(federation, number, engine, workers) as there:
-        watched = Watched(there)
-        predictor = train(federation, watched, file, say, stopped, point)
+    journal = Journal(file.path.with_suffix(".jsonl"), file.mark, last)
+
+    def pointed(step: int, values: Mapping[str, Value]) -> None:
+        journal.point(step, found := figures(values))
+        if point is not None:
+            point(step, found)
+
+    try:
+        with sites(federation, number, engine, workers) as there:
+            watched = Watched(there, journal.add)
+            journal.watch(watched)
+            if point is not None:
+                for step, found in journal.points:
+                    point(step, found)
+            predictor = train(federation, watched, file, say, stopped, pointed)
+    except BaseException:
+        if not file.path.exists():  # nothing to go on from
+            journal.drop()
+        raise
     file.drop()
+    journal.drop()
     _forget_budgets(federation, number)
     return Fitted(predictor, fold, dealt, watched)
 
