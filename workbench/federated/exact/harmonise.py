@@ -168,7 +168,8 @@ def _refuse(replies: dict[str, Reply], refused: dict[str, str], found: list[Diff
 
 def _some(replies: Mapping[str, Reply], refused: Mapping[str, str], least: int) -> None:
     if len(replies) < max(least, 1):
-        why = "; ".join(f"{site}: {reason}" for site, reason in sorted(refused.items())) or "none was there"
+        told = (f"{site}: {reason.removeprefix(f'{site}: ')}" for site, reason in sorted(refused.items()))
+        why = "; ".join(told) or "none was there"
         raise TooFewSites(f"{len(replies)} of the {max(least, 1)} sites needed fit together ({why}).")
 
 
