@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL = Path(os.environ.get("SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 def shared(place: str) -> Path:
     """The file or folder ``place`` of the real data; where it is absent the test is skipped and says so."""
-    path = Path(os.environ.get("SHARED_DATA", BESIDE)) / place
+    path = REAL / place
     if not path.exists():
         pytest.skip(f"real data {place!r} lie in shared/data beside the checkout (or $SHARED_DATA): not found")
     return path

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from tests import transport
-from tests.real import BESIDE, shared
+from tests.real import REAL, shared
 from workbench.formats import FormatError, xpt
 
-FILES = sorted(p.relative_to(BESIDE) for place in ("send", "clinical") for p in (BESIDE / place).rglob("*.xpt"))
+FILES = sorted(p.relative_to(REAL) for place in ("send", "clinical") for p in (REAL / place).rglob("*.xpt"))
 
 
 FOLDERS = ["PDS", "PointCross", "CDISC-Safety-Pharmacology-POC", "CBER-POC-Pilot-Study2-Vaccine"]
