@@ -282,7 +282,8 @@ def test_a_recorded_federation_is_judged_and_another_run_says_what_it_lacks(
     assert main([write(tables_), "--draws", "300"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "training rows 4,000; bytes sent 2,500,000" in said and "delta" not in said
-    assert "not measured: epsilon spent" in said  # by one of the folds
+    assert "no bound on epsilon: exact answers have none" in said  # of one of the folds
+    assert "epsilon spent" not in said
     from workbench.federated.worth.value import of_run
 
     found = of_run(runs.find("latest"), draws=100)

@@ -179,6 +179,9 @@ def _paid(v: dict[str, Any]) -> str:
     v = v if v["epsilon"] is not None else v | {"delta": None}
     known = [f"{name} {v[c]:{form}}" for c, (name, form) in words.items() if v[c] is not None]
     unknown = [name for c, (name, _) in words.items() if v[c] is None and c != "delta"]
+    if v["epsilon"] is None and v["bytes"] is not None:  # what was sent is known, and that it had noise is not
+        known.append("no bound on epsilon: exact answers have none")
+        unknown.remove("epsilon spent")
     return "; ".join([*known, *([f"{UNKNOWN}: {', '.join(unknown)}"] if unknown else [])])
 
 
