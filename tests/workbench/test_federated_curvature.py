@@ -54,7 +54,7 @@ class Quadratic:
                 u[10 - bad :] = lie(number, u[10 - bad :], u[: 10 - bad])
             made = rule([{"w": x} for x in u], np.ones(10), list(names))
             w = w + made.arrays["w"]
-            told.append({names[i] for i, why in made.set_aside.items() if "convicts" in why})
+            told.append({names[i] for i, why in made.set_aside.items() if "for good" in why})
         return w, told
 
 
@@ -144,14 +144,14 @@ def test_names_not_places_are_held_against() -> None:
     u = [{"w": 0.5 * h * o} for h, o in zip(problem.slope, problem.optimum, strict=True)]
     assert 0 in rule(u[::-1], np.ones(10), NAMES[::-1]).set_aside
     gone = rule(u[:9], np.ones(9), NAMES[:9])  # the convicted one is away, and nobody takes its place
-    assert not [why for why in gone.set_aside.values() if "convicts" in why]
+    assert not [why for why in gone.set_aside.values() if "for good" in why]
     assert set(rule.seen) == {*NAMES[:9], MOVE} and rule.evidence["site 9"] >= CONVICTS
     rule(u[:8], np.ones(8))  # without names, what was seen by name means nothing
     assert set(rule.seen) == {*map(str, range(8)), MOVE} and not rule.evidence
     bare = Curvature(1)  # by position, for as long as nobody is missing
     for number in range(12):
         told = bare([{"w": (-1 if i == 9 else 1) * 0.9**number * x["w"]} for i, x in enumerate(u)], np.ones(10))
-    assert [i for i, why in told.set_aside.items() if "convicts" in why] == [9]
+    assert [i for i, why in told.set_aside.items() if "for good" in why] == [9]
 
 
 def test_another_model_is_not_compared_with_the_last() -> None:
@@ -207,7 +207,7 @@ def test_a_network_names_who_turns_labels_round_and_nobody_else(_module_home: ob
         if lie:
             sites = [mirrored(s) if s.name in liars else s for s in sites]
         model = network.fit(Inline(sites), settings, combine=robust.make("curvature", 3))
-        return {n for told in model.rounds_ for n, why in told["set_aside"].items() if "convicts" in why}
+        return {n for told in model.rounds_ for n, why in told["set_aside"].items() if "for good" in why}
 
     assert named(lie=False) == set()
     found = named(lie=True)

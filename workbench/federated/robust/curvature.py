@@ -17,6 +17,10 @@ main direction in which updates differ, by how far that stands out from the next
 directions, colluders from the rest in one. A small push of that kind still gets through, and sites that are unlike by
 right lose part of their say.
 
+Who is set aside need not lie. A site that is unlike most, or much larger than they are, answers their moves weakly
+too: of a network by nine sites of one or more tissues each, 13 to 172 training lines, all honest, the two largest were set aside
+(LOG). Sites of alike persons and sizes are what the rule is for; there it named no honest one.
+
 Answers are judged along the rule's own result: a server that turns it (FedAdam) is judged by where it was told to go.
 Where updates are mostly the noise of training (few rows, drop-out) ten or more rounds are needed to tell.
 
@@ -78,7 +82,7 @@ class Curvature:
         held = np.array([self.evidence.get(name, 0.0) for name in names])
         worst = np.argsort(-held, kind="stable")[: (n - 1) // 2]
         told = {
-            int(i): f"answers the model's moves the wrong way (evidence {held[i]:.2g}, {CONVICTS:g} convicts)"
+            int(i): f"does not answer the model's moves as most do (evidence {held[i]:.2g}; {CONVICTS:g} is for good)"
             for i in worst
             if held[i] >= CONVICTS
         }

@@ -17,11 +17,11 @@ who was set aside. All but the means give every site one vote: a claimed number 
 
 Which one: ``curvature`` where there are ten rounds or more: of these it alone kept 0.98 or more of what honest sites
 reach by themselves, under every attack of ``rehearsal`` with two to four of ten alike sites bad, liars that turn late
-among them; with sites that are unlike none does, and it loses least. ``median`` with ``mix`` where back doors are
-feared most: it kept one to 0.06 of the wished shift, where ``curvature`` let half of it in on one of two screens; a
-short lie against the mean defeats it. ``remembering`` where rounds are few. ``trimmed_mean`` or ``median`` where each
-site has many rows: rules that go coordinate by coordinate give way by a share of an update's noise in every one of
-them.
+among them; with sites that are unlike none does, it loses least, and sets honest ones aside. ``median`` with ``mix``
+where back doors are feared most: it kept one to 0.06 of the wished shift, where ``curvature`` let half of it in on
+one of two screens; a short lie against the mean defeats it. ``remembering`` where rounds are few. ``trimmed_mean`` or
+``median`` where each site has many rows: rules that go coordinate by coordinate give way by a share of an update's
+noise in every one of them.
 """
 
 from __future__ import annotations
