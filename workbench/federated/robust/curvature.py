@@ -1,4 +1,4 @@
-"""Who answers the model's moves the wrong way is found by name; the others are combined against what that cannot see.
+"""Who does not answer the model's moves as most do is found by name; the rest are combined against what that misses.
 
 Along the way a model moves, an honest site's wish to move on shrinks: of a convex loss the gradient grows along every
 step, s'y > 0, the curvature condition of quasi-Newton methods. A site that turns its update round answers the other
@@ -18,8 +18,8 @@ directions, colluders from the rest in one. A small push of that kind still gets
 right lose part of their say.
 
 Who is set aside need not lie. A site that is unlike most, or much larger than they are, answers their moves weakly
-too: of a network by nine sites of one or more tissues each, 13 to 172 training lines, all honest, the two largest were set aside
-(LOG). Sites of alike persons and sizes are what the rule is for; there it named no honest one.
+too: of a network by nine sites of one or more tissues each, 13 to 172 training lines, all honest, the two largest
+were set aside (LOG). Sites of alike persons and sizes are what the rule is for; there it named no honest one.
 
 Answers are judged along the rule's own result: a server that turns it (FedAdam) is judged by where it was told to go.
 Where updates are mostly the noise of training (few rows, drop-out) ten or more rounds are needed to tell.
@@ -48,7 +48,7 @@ SKETCH = 4096  # numbers remembered of a site's last update; smaller updates are
 
 
 class Curvature:
-    """Sets aside for good who answers moves of the model the wrong way; median of mixed updates of the others.
+    """Sets aside for good who does not answer the model's moves as most do; median of mixed updates of the others.
 
     ``bad`` is only what the mixing has to withstand besides: convictions rest on a site's own answers, so up to a
     minority is convicted whatever was told. n > 2f.
