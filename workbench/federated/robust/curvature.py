@@ -147,12 +147,8 @@ def median_of_mixed(updates: Sequence[Update], bad: int) -> tuple[Update, np.nda
     """
     n = len(updates)
     squares = geometry.squares(updates)
-    factor = geometry.shortening(updates)
-    centre = np.eye(n) - 1.0 / n
-    inner = geometry.products([{k: factor[i] * a for k, a in u.items()} for i, u in enumerate(updates)])
-    value, vector = np.linalg.eigh(centre @ inner @ centre)
-    stands_out = value[-1] / value[-2] - 1.0 if n > 2 and value[-2] > 0 else 0.0
-    apart = stands_out * (vector[:, -1, None] - vector[None, :, -1]) ** 2
+    along, stands_out = geometry.main_direction(updates, geometry.shortening(updates))
+    apart = stands_out * (along[:, None] - along[None, :]) ** 2
     unit = float(np.median(squares[~np.eye(n, dtype=bool)])) if n > 1 else 0.0
     far = squares / max(unit, np.finfo(float).tiny) + ALONG * apart
     np.fill_diagonal(far, -1.0)

@@ -80,3 +80,17 @@ def like(updates: Sequence[Update], name: str, value: np.ndarray) -> np.ndarray:
     """In the dtype of the updates; a mean of integers is no integer."""
     dtype = updates[0][name].dtype
     return np.asarray(value, dtype=dtype if dtype.kind == "f" else np.float64)
+
+
+def main_direction(updates: Sequence[Update], factor: np.ndarray) -> tuple[np.ndarray, float]:
+    """Where each update times its ``factor`` lies along their main difference, and how far that stands out.
+
+    Returns
+    -------
+    (n,) unit vector over the updates; largest variance over the next, less one (0 where there is no next)
+    """
+    n = len(updates)
+    inner = products([{k: factor[i] * a for k, a in u.items()} for i, u in enumerate(updates)])
+    centre = np.eye(n) - 1.0 / n
+    value, vector = np.linalg.eigh(centre @ inner @ centre)
+    return vector[:, -1], float(value[-1] / value[-2] - 1.0) if n > 2 and value[-2] > 0 else 0.0

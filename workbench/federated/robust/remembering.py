@@ -43,11 +43,8 @@ class Remembering:
                 self.evidence.clear()
             names = [str(i) for i in range(n)]
         factor = geometry.shortening(updates)
-        products = geometry.products([{k: factor[i] * a for k, a in u.items()} for i, u in enumerate(updates)])
-        centre = np.eye(n) - 1.0 / n
-        value, vector = np.linalg.eigh(centre @ products @ centre)
-        stands_out = value[-1] / value[-2] - 1.0 if n > 2 and value[-2] > 0 else 0.0
-        for name, share in zip(names, vector[:, -1] ** 2, strict=True):
+        along, stands_out = geometry.main_direction(updates, factor)
+        for name, share in zip(names, along**2, strict=True):
             self.evidence[name] = self.evidence.get(name, 0.0) + float(stands_out * share)
         held = np.array([self.evidence[name] for name in names])
         order = np.argsort(held, kind="stable")
