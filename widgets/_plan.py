@@ -44,10 +44,12 @@ def facts(plan: Mapping[str, Any]) -> list[list[str]]:
         "policy, checks for rows and a book of all that left" if plan.get("gated")
         else "policy alone: a rehearsal without the whole gate"
     )  # fmt: skip
+    planted = [f"{site}: {told.get('fault')}" for site, told in (plan.get("faults") or {}).items()]
     return [
         ["Trained", f"{METHODS.get(method, method)}{rounds}{strategy}"], ["Answers combined", combined],
         ["Seen", seen], ["Privacy", _privacy(plan)], ["Each answer passed", gate],
         ["Fewest sites", f"{plan.get('least', 1)}; with fewer it stops"],
+        *([["Faults planted on purpose", "; ".join(planted)]] if planted else []),
     ]  # fmt: skip
 
 

@@ -188,3 +188,11 @@ def test_what_is_no_federation_is_refused() -> None:
         FederationBoard(rounds=planted.rounds(2).drop("round"))
     board = FederationBoard()
     assert board.shown.is_empty() and board.verdicts.is_empty()
+
+
+def test_faults_that_were_planted_are_said_to_be_planted() -> None:
+    from widgets import _plan
+
+    plan = {"method": "network", "rounds": 3, "faults": {"site 3": {"fault": "nan"}, "site 6": {"fault": "mirrored"}}}
+    assert dict(_plan.facts(plan))["Faults planted on purpose"] == "site 3: nan; site 6: mirrored"
+    assert "Faults planted on purpose" not in dict(_plan.facts(plan | {"faults": {}}))
